@@ -1,0 +1,1 @@
+"""cri of the node agent."""

@@ -1,0 +1,1 @@
+"""pods of the node agent."""

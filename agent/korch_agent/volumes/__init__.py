@@ -1,0 +1,1 @@
+"""volumes of the node agent."""

@@ -1,0 +1,108 @@
+"""The boundary to the native extension: bytes in, bytes out, batch forms, no callbacks.
+
+Errors of the store are the exceptions at the end of this file. A method says whether it blocks and whether it releases the GIL;
+without a word it does neither and takes microseconds.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+VERSION: str
+
+# One requirement of a selector: (target, key, operator, values); target is "label" or "field", operator one of
+# "=", "!=", "in", "notin", "exists", "!exists". An object matches when all requirements do. Missing fields read as "".
+Requirement = tuple[str, str, str, Sequence[str]]
+
+# One write: (key, value, expected, splice_at, labels, fields, owners).
+#   value: the encoded object, or None to delete. expected: the mod revision that the key must have now; 0: it must not exist;
+#   None: whatever. splice_at: offset in value where the decimal revision of this commit is inserted (-1: nowhere).
+#   labels, fields: what selectors see; owners: uids of metadata.ownerReferences. They are stored and indexed, never parsed out of value.
+Op = tuple[bytes, bytes | None, int | None, int, dict[str, str], dict[str, str], Sequence[str]]
+
+@final
+class Record:
+    """A stored object at one revision."""
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def value(self) -> bytes: ...
+    @property
+    def create_revision(self) -> int: ...
+    @property
+    def mod_revision(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+
+@final
+class Page:
+    """One page of a range. `next` is the key to continue at, None at the end; `remaining` counts what lies behind it."""
+    @property
+    def revision(self) -> int: ...
+    @property
+    def values(self) -> list[bytes]: ...
+    @property
+    def keys(self) -> list[bytes]: ...
+    @property
+    def next(self) -> bytes | None: ...
+    @property
+    def remaining(self) -> int: ...
+
+# One event for a watcher: (type, revision, object). type is 0 ADDED, 1 MODIFIED, 2 DELETED, as this watcher's selector sees it:
+# an object that starts to match is ADDED, one that stops is DELETED. For DELETED the object is the last state, its
+# resourceVersion replaced by the revision of the deletion.
+Event = tuple[int, int, bytes]
+
+@final
+class Store:
+    """Multi-version key-value store with secondary indexes and a watch index, on a write-ahead log or in memory. Mirrors etcd mvcc.
+
+    Written by one thread. Reads and watches see published revisions only: commit, flush, publish, in that order.
+    """
+    def __new__(cls, path: str | None) -> Store:
+        """Open the directory `path` (made if missing), or a store in memory for None. Blocks; raises StoreCorrupt, StoreLocked, OSError."""
+    def commit(self, ops: Sequence[Op]) -> tuple[int, list[bytes | None]]:
+        """Apply all ops or none under one new revision; return it and the stored values (None for deletes).
+        Raises RevisionMismatch(index, current_mod_revision), KeyExists(index), KeyMissing(index), StorePoisoned."""
+    def flush(self) -> int:
+        """Make all commits durable (one fsync for all of them). Blocks, GIL released; callable from another thread while commits
+        go on. Return the durable revision. Raises StorePoisoned after a failed fsync, for ever."""
+    def publish(self, revision: int) -> list[int]:
+        """Make revisions up to `revision` visible; return the ids of watchers that have news."""
+    def revision(self) -> int:
+        """Return the newest published revision."""
+    def compacted(self) -> int:
+        """Return the compaction floor: older revisions cannot be read or watched from."""
+    def get(self, key: bytes, revision: int = 0) -> Record | None:
+        """Return the newest published state, or that at `revision`. Raises Compacted, FutureRevision."""
+    def range(
+        self, prefix: bytes, *, start: bytes = b"", limit: int = 0, revision: int = 0, selector: Sequence[Requirement] = ()
+    ) -> Page:
+        """Return objects under `prefix` in key order from `start` on, at most `limit` (0: all) that match. Raises Compacted, FutureRevision."""
+    def by_owner(self, uid: str) -> list[bytes]:
+        """Return keys of objects that name `uid` as an owner."""
+    def watch(self, prefix: bytes, *, from_revision: int, selector: Sequence[Requirement] = ()) -> int:
+        """Watch changes after `from_revision` under `prefix` (an exact key works too); return the watcher's id. Raises Compacted, FutureRevision."""
+    def poll(self, watcher_id: int, max_events: int = 1000) -> tuple[list[Event], int]:
+        """Take queued events, oldest first, and the revision up to which this watcher has now seen everything.
+        Raises WatcherLagged when the watcher was too slow and was cut (answer 410), KeyError for an unknown id."""
+    def poll_frames(self, watcher_id: int, max_bytes: int = 1 << 20) -> tuple[bytes, int]:
+        """Like poll, but as ready watch lines `{"type":"ADDED","object":...}\\n`, each framed once for all watchers."""
+    def unwatch(self, watcher_id: int) -> None: ...
+    def compact(self, revision: int) -> None:
+        """Forget history below `revision`; deleted keys vanish. Raises FutureRevision."""
+    def snapshot(self) -> int:
+        """Write a snapshot and drop the log behind it. Blocks, GIL released. Return its revision."""
+    def stats(self) -> dict[str, int]: ...
+    def close(self) -> None:
+        """Flush and release the directory. Blocks."""
+
+class StoreError(Exception): ...
+class RevisionMismatch(StoreError): ...
+class KeyExists(StoreError): ...
+class KeyMissing(StoreError): ...
+class Compacted(StoreError): ...
+class FutureRevision(StoreError): ...
+class WatcherLagged(StoreError): ...
+class StoreCorrupt(StoreError): ...
+class StoreLocked(StoreError): ...
+class StorePoisoned(StoreError): ...

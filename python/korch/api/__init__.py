@@ -1,0 +1,1 @@
+"""What a Kubernetes object is, without I/O: names, errors, selectors, quantities, patches, schemas, tables."""

@@ -1,0 +1,1 @@
+"""Scheduling benchmarks and what-if simulation."""

@@ -1,0 +1,1 @@
+"""Service proxying: from Services and EndpointSlices to the kernel's table or the userspace router."""

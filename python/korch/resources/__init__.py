@@ -1,0 +1,1 @@
+"""The catalogue: one Resource(...) for every kind that is served."""

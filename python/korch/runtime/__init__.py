@@ -1,0 +1,1 @@
+"""Everything nondeterministic, injected: clock, randomness, tasks, offloading, logs, metrics."""

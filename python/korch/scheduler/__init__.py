@@ -1,0 +1,1 @@
+"""The scheduling queue and the binding loop around the Rust engine."""

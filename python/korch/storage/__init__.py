@@ -1,0 +1,1 @@
+"""The Python face of the store: durable commits, consistent reads, watches that wake asyncio tasks."""

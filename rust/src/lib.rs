@@ -1,0 +1,9 @@
+//! The native half of korch. `py` is the only room that names pyo3; the others are plain Rust.
+//! Direction of imports: `py -> front -> store -> api` and `py -> scheduler | proxy -> api`.
+
+pub mod api;
+pub mod front;
+mod py;
+pub mod proxy;
+pub mod scheduler;
+pub mod store;

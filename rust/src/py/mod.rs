@@ -1,0 +1,17 @@
+//! The boundary to Python: one file for each class or family of functions, registered here.
+
+use pyo3::prelude::*;
+
+#[pymodule(name = "_native", gil_used = false)]
+mod native {
+    use super::*;
+
+    /// Version of the extension, equal to the distribution's.
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        Ok(())
+    }
+}
