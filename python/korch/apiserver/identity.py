@@ -1,0 +1,59 @@
+"""Who asks, and may they: the two protocols between the request pipeline and its authenticators and authorizers.
+
+An authenticator turns headers into a `User` (or raises Unauthorized); an authorizer turns (user, request) into "" or the
+reason for a refusal. Both are synchronous: answers come from memory, because they stand in front of every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from korch.apiserver.request_info import RequestInfo
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An identity, as `SelfSubjectReview` shows it. `extra` has lower-case keys."""
+
+    name: str
+    uid: str = ""
+    groups: Sequence[str] = ()
+    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
+# The server's own identity, for what it writes without being asked.
+APISERVER = User("system:apiserver", groups=("system:masters", "system:authenticated"))
+
+
+class Authenticator(Protocol):
+    """Says who sent a request."""
+
+    def authenticate(self, headers: Mapping[str, str]) -> User:
+        """Return the sender of a request with these headers (names in lower case). Raises Unauthorized for bad credentials."""
+        ...
+
+
+class Authorizer(Protocol):
+    """Says whether a user may do what a request asks."""
+
+    def authorize(self, user: User, request_info: RequestInfo) -> str:
+        """Return "" when allowed, else the reason, which may be shown to the user."""
+        ...
+
+
+class AllowEverybody:
+    """Authenticates every request as one user and allows everything: for embedding without security, and for tests."""
+
+    def __init__(self, user: User = User("system:admin", groups=("system:masters", "system:authenticated"))) -> None:
+        self._user = user
+
+    def authenticate(self, headers: Mapping[str, str]) -> User:
+        """Return the one user, whatever the headers."""
+        return self._user
+
+    def authorize(self, user: User, request_info: RequestInfo) -> str:
+        """Return "": allowed."""
+        return ""
