@@ -1,6 +1,6 @@
 """`python -m korch` is the command `korch`."""
 
-from korch.cli import main
+from korch.cmd.main import main
 
 if __name__ == "__main__":
     main()
