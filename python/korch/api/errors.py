@@ -99,7 +99,11 @@ class ApiError(Exception):
         error_class = _BY_REASON.get(reason, ApiError)
         error = error_class.__new__(error_class)
         ApiError.__init__(
-            error, int(status.get("code") or 500), reason or "InternalError", str(status.get("message") or ""), details=status.get("details")
+            error,
+            int(status.get("code") or 500),
+            reason or "InternalError",
+            str(status.get("message") or ""),
+            details=status.get("details"),
         )
         return error
 
@@ -142,7 +146,10 @@ OPTIMISTIC_LOCK = "the object has been modified; please apply your changes to th
 class Conflict(ApiError):
     def __init__(self, group: str, plural: str, name: str, why: str = OPTIMISTIC_LOCK) -> None:
         super().__init__(
-            409, "Conflict", f'Operation cannot be fulfilled on {_target(group, plural)} "{name}": {why}', details=_details(name, group, plural)
+            409,
+            "Conflict",
+            f'Operation cannot be fulfilled on {_target(group, plural)} "{name}": {why}',
+            details=_details(name, group, plural),
         )
 
 

@@ -73,13 +73,18 @@ class Strategy:
     allows_create_on_update: bool = False
     # Seconds between a DELETE and the object's end when the request names none; None: deleted at once.
     default_grace_period_s: Callable[[Object], int] | None = None
+    # Deleted at once whatever grace the request names: nothing runs that could need it (a pod without a node).
+    is_deleted_at_once: Callable[[Object], bool] | None = None
     # What garbage collection does when the request names no policy.
     default_propagation: Literal["Background", "Orphan"] = "Background"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A printer column. `value` reads the cell from the object (and now, seconds since the epoch) ; `priority` > 0 shows only with -o wide."""
+    """A printer column. `value` reads the cell from the object (and now, seconds since the epoch).
+
+    A `priority` above 0 shows only with -o wide.
+    """
 
     name: str
     value: Callable[[Object, float], str | int]
@@ -132,6 +137,8 @@ class Resource:
     # Field selectors beside metadata.name and metadata.namespace: label -> reader. All of them are indexed by the store.
     selectable_fields: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
+    # Conditions of the object's table row (`Completed` for pods that have ended).
+    row_conditions: Callable[[Object], list[Object]] | None = None
     # A virtual kind is answered by a handler and never stored (TokenReview, SubjectAccessReview ...): create only.
     is_virtual: bool = False
     # The store's group and plural when two kinds show the same objects (events.k8s.io and core events).

@@ -1,0 +1,35 @@
+"""Deployment: rolls a set of pods from one template to the next."""
+
+from __future__ import annotations
+
+from korch.api.meta import at
+from korch.resources.columns import AGE, NAME, cell, number, template_columns
+from korch.resources.resource import Object, Resource, Scale, Strategy
+from korch.resources.subresources import SCALE, STATUS
+
+
+def _ready(obj: Object) -> str:
+    return f"{at(obj, 'status', 'readyReplicas') or 0}/{at(obj, 'spec', 'replicas') or 0}"
+
+
+RESOURCE = Resource(
+    group="apps",
+    version="v1",
+    kind="Deployment",
+    plural="deployments",
+    singular="deployment",
+    schema="io.k8s.api.apps.v1.Deployment",
+    short_names=("deploy",),
+    categories=("all",),
+    strategy=Strategy(has_status=True, has_generation=True),
+    subresources=(SCALE, STATUS),
+    scale=Scale(),
+    columns=(
+        NAME,
+        cell("Ready", _ready, description="Pods that are ready, of those wanted."),
+        number("Up-to-date", "status", "updatedReplicas", description="Pods of the newest template."),
+        number("Available", "status", "availableReplicas", description="Pods ready for at least minReadySeconds."),
+        AGE,
+        *template_columns("spec", "template"),
+    ),
+)

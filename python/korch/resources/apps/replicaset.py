@@ -1,0 +1,31 @@
+"""ReplicaSet: keeps a number of equal pods running."""
+
+from __future__ import annotations
+
+from korch.api.meta import at
+from korch.resources.columns import AGE, NAME, number, template_columns
+from korch.resources.resource import Resource, Scale, Strategy
+from korch.resources.subresources import SCALE, STATUS
+
+RESOURCE = Resource(
+    group="apps",
+    version="v1",
+    kind="ReplicaSet",
+    plural="replicasets",
+    singular="replicaset",
+    schema="io.k8s.api.apps.v1.ReplicaSet",
+    short_names=("rs",),
+    categories=("all",),
+    strategy=Strategy(has_status=True, has_generation=True),
+    subresources=(SCALE, STATUS),
+    scale=Scale(),
+    selectable_fields={"status.replicas": lambda obj: str(at(obj, "status", "replicas") or 0)},
+    columns=(
+        NAME,
+        number("Desired", "spec", "replicas", description="Pods that there should be."),
+        number("Current", "status", "replicas", description="Pods that there are."),
+        number("Ready", "status", "readyReplicas", description="Pods that are ready."),
+        AGE,
+        *template_columns("spec", "template"),
+    ),
+)

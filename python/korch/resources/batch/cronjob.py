@@ -1,0 +1,48 @@
+"""CronJob: makes a Job at every tick of a schedule."""
+
+from __future__ import annotations
+
+from korch.api.duration import since
+from korch.api.meta import at
+from korch.resources.columns import AGE, NAME, NONE, UNSET, cell, format_selector, template_columns, text
+from korch.resources.resource import Column, Object, Resource, Strategy
+from korch.resources.subresources import STATUS
+
+
+def _suspend(obj: Object) -> str:
+    suspend = at(obj, "spec", "suspend")
+    return UNSET if suspend is None else str(bool(suspend))
+
+
+def _last_schedule(obj: Object, now: float) -> str:
+    last = at(obj, "status", "lastScheduleTime")
+    return since(last, now) if last else NONE
+
+
+def _selector(obj: Object) -> str:
+    return format_selector(at(obj, "spec", "jobTemplate", "spec", "selector"))
+
+
+RESOURCE = Resource(
+    group="batch",
+    version="v1",
+    kind="CronJob",
+    plural="cronjobs",
+    singular="cronjob",
+    schema="io.k8s.api.batch.v1.CronJob",
+    short_names=("cj",),
+    categories=("all",),
+    strategy=Strategy(has_status=True, has_generation=True),
+    subresources=(STATUS,),
+    columns=(
+        NAME,
+        text("Schedule", "spec", "schedule", description="When, in cron's five fields."),
+        text("Timezone", "spec", "timeZone", description="Whose wall clock the schedule follows.", missing=NONE),
+        Column("Suspend", lambda obj, _now: _suspend(obj), type="boolean", description="Whether it is held back."),
+        Column("Active", lambda obj, _now: len(at(obj, "status", "active") or ()), type="integer", description="Jobs that run now."),
+        Column("Last Schedule", _last_schedule, description="Time since the last tick that made a job."),
+        AGE,
+        *template_columns("spec", "jobTemplate", "spec", "template", selector=False),
+        cell("Selector", _selector, description="Which pods belong to its jobs.", priority=1),
+    ),
+)

@@ -1,0 +1,61 @@
+"""Pod: the containers that run together on one node."""
+
+from __future__ import annotations
+
+from korch.api.meta import at
+from korch.resources.podspec.columns import POD_COLUMNS, row_conditions
+from korch.resources.resource import Object, Resource, Strategy, Subresource
+from korch.resources.subresources import STATUS, proxy, stream
+
+
+def grace_period_s(pod: Object) -> int:
+    """Return how many seconds a deleted pod may take to stop."""
+    seconds = at(pod, "spec", "terminationGracePeriodSeconds")
+    return 30 if seconds is None else seconds
+
+
+def is_deleted_at_once(pod: Object) -> bool:
+    """Whether no node can have anything of the pod running: it has no node, or it has ended."""
+    return not at(pod, "spec", "nodeName") or at(pod, "status", "phase") in ("Succeeded", "Failed")
+
+
+RESOURCE = Resource(
+    group="",
+    version="v1",
+    kind="Pod",
+    plural="pods",
+    singular="pod",
+    schema="io.k8s.api.core.v1.Pod",
+    short_names=("po",),
+    categories=("all",),
+    strategy=Strategy(
+        has_status=True,
+        keeps_status_on_create=True,
+        has_generation=True,
+        default_grace_period_s=grace_period_s,
+        is_deleted_at_once=is_deleted_at_once,
+    ),
+    subresources=(
+        stream("attach", "PodAttachOptions"),
+        Subresource(name="binding", verbs=("create",), kind="Binding"),
+        Subresource(name="ephemeralcontainers", verbs=("get", "patch", "update")),
+        Subresource(name="eviction", verbs=("create",), group="policy", version="v1", kind="Eviction"),
+        stream("exec", "PodExecOptions"),
+        Subresource(name="log", verbs=("get",)),
+        stream("portforward", "PodPortForwardOptions"),
+        proxy("PodProxyOptions"),
+        STATUS,
+    ),
+    selectable_fields={
+        "spec.nodeName": lambda pod: at(pod, "spec", "nodeName") or "",
+        "spec.restartPolicy": lambda pod: at(pod, "spec", "restartPolicy") or "",
+        "spec.schedulerName": lambda pod: at(pod, "spec", "schedulerName") or "",
+        "spec.serviceAccountName": lambda pod: at(pod, "spec", "serviceAccountName") or "",
+        "spec.hostNetwork": lambda pod: "true" if at(pod, "spec", "hostNetwork") else "false",
+        "status.phase": lambda pod: at(pod, "status", "phase") or "",
+        "status.podIP": lambda pod: at(pod, "status", "podIP") or "",
+        "status.nominatedNodeName": lambda pod: at(pod, "status", "nominatedNodeName") or "",
+    },
+    columns=POD_COLUMNS,
+    row_conditions=row_conditions,
+)

@@ -1,0 +1,60 @@
+"""Service: one stable address for the pods that a selector finds."""
+
+from __future__ import annotations
+
+from korch.api.meta import at
+from korch.resources.columns import AGE, NAME, NONE, cell, format_labels, text
+from korch.resources.resource import Object, Resource, Strategy
+from korch.resources.subresources import STATUS, proxy
+
+
+def _cluster_ip(service: Object) -> str:
+    addresses = at(service, "spec", "clusterIPs") or ()
+    return (addresses[0] if addresses else at(service, "spec", "clusterIP")) or NONE
+
+
+def _external_ip(service: Object) -> str:
+    external = at(service, "spec", "externalIPs") or []
+    kind = at(service, "spec", "type")
+    if kind == "ExternalName":
+        return at(service, "spec", "externalName") or ""
+    if kind == "LoadBalancer":
+        ingress = at(service, "status", "loadBalancer", "ingress") or ()
+        balancers = sorted({one.get("ip") or one.get("hostname") or "" for one in ingress} - {""})
+        return ",".join([*balancers, *external]) or "<pending>"
+    return ",".join(external) or NONE
+
+
+def _ports(service: Object) -> str:
+    def render(port: Object) -> str:
+        node_port = f":{port['nodePort']}" if port.get("nodePort") else ""
+        return f"{port.get('port')}{node_port}/{port.get('protocol') or 'TCP'}"
+
+    return ",".join(render(port) for port in at(service, "spec", "ports") or ()) or NONE
+
+
+RESOURCE = Resource(
+    group="",
+    version="v1",
+    kind="Service",
+    plural="services",
+    singular="service",
+    schema="io.k8s.api.core.v1.Service",
+    short_names=("svc",),
+    categories=("all",),
+    strategy=Strategy(has_status=True, allows_create_on_update=True),
+    subresources=(proxy("ServiceProxyOptions"), STATUS),
+    selectable_fields={
+        "spec.clusterIP": lambda service: at(service, "spec", "clusterIP") or "",
+        "spec.type": lambda service: at(service, "spec", "type") or "",
+    },
+    columns=(
+        NAME,
+        text("Type", "spec", "type", description="How the service is reached."),
+        cell("Cluster-IP", _cluster_ip, description="Virtual address inside the cluster."),
+        cell("External-IP", _external_ip, description="Addresses outside the cluster."),
+        cell("Port(s)", _ports, description="Ports, with the node port behind the colon."),
+        AGE,
+        cell("Selector", lambda service: format_labels(at(service, "spec", "selector")), description="Which pods it finds.", priority=1),
+    ),
+)
