@@ -69,7 +69,9 @@ def issue_for(authority: CertificateAuthority, body: JoinRequest) -> dict[str, s
     try:
         hosts = [str(ipaddress.ip_address(one)) for one in body.ips]
         client = authority.sign_request(body.client_request.encode(), user, organizations=groups)
-        serving = authority.sign_request(body.serving_request.encode(), user, organizations=groups, hosts=[body.name, *hosts], is_server=True)
+        serving = authority.sign_request(
+            body.serving_request.encode(), user, organizations=groups, hosts=[body.name, *hosts], is_server=True
+        )
     except ValueError as error:
         raise BadRequest(f"join: {error}") from error
     return {"user": user, "clientCertificate": client.decode(), "servingCertificate": serving.decode()}

@@ -47,7 +47,11 @@ def review_token(review: dict[str, Any], tokens: ServiceAccountTokens) -> dict[s
         status: dict[str, Any] = {"user": {}, "error": "invalid bearer token"}
     else:
         found = tokens.audiences_of(str(token))
-        status = {"authenticated": True, "user": user_info(user), "audiences": [one for one in found if one in (audiences or tokens.audiences)]}
+        status = {
+            "authenticated": True,
+            "user": user_info(user),
+            "audiences": [one for one in found if one in (audiences or tokens.audiences)],
+        }
     return {**review, "status": status}
 
 
@@ -71,7 +75,9 @@ def review_access(review: dict[str, Any], authorizer: Authorizer, asking: User, 
         subject = User(str(spec.get("user", "")), str(spec.get("uid", "")), tuple(spec.get("groups") or ()), spec.get("extra") or {})
     if kind == "LocalSubjectAccessReview" and (resource or {}).get("namespace", "") != namespace:
         field = "spec.resourceAttributes.namespace"
-        raise Invalid(group, kind, "", [invalid(field, (resource or {}).get("namespace", ""), f"must match metadata.namespace: {namespace}")])
+        raise Invalid(
+            group, kind, "", [invalid(field, (resource or {}).get("namespace", ""), f"must match metadata.namespace: {namespace}")]
+        )
     reason = authorizer.authorize(subject, _as_request(resource, path))
     status: dict[str, Any] = {"allowed": not reason}
     if reason:

@@ -139,7 +139,15 @@ class ServiceAccountTokens:
         def encoded(value: int) -> str:
             return base64.urlsafe_b64encode(value.to_bytes(32, "big")).rstrip(b"=").decode()
 
-        key = {"use": "sig", "kty": "EC", "kid": self._key_id, "crv": "P-256", "alg": "ES256", "x": encoded(numbers.x), "y": encoded(numbers.y)}
+        key = {
+            "use": "sig",
+            "kty": "EC",
+            "kid": self._key_id,
+            "crv": "P-256",
+            "alg": "ES256",
+            "x": encoded(numbers.x),
+            "y": encoded(numbers.y),
+        }
         return {"keys": [key]}
 
     def discovery(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from korch.apiserver.identity import User
 from korch.apiserver.request_info import RequestInfo
 
-_PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/", "/.well-known/openid-configuration", "/openid/v1/jwks", "/korch/v1/ca"})
+_PUBLIC_PATHS = frozenset(
+    {"/healthz", "/livez", "/readyz", "/version", "/version/", "/.well-known/openid-configuration", "/openid/v1/jwks", "/korch/v1/ca"}
+)
 _JOIN_PATH = "/korch/v1/join"
 
 
