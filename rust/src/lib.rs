@@ -3,7 +3,7 @@
 
 pub mod api;
 pub mod front;
-mod py;
 pub mod proxy;
+mod py;
 pub mod scheduler;
 pub mod store;

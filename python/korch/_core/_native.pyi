@@ -35,7 +35,8 @@ class Record:
 
 @final
 class Page:
-    """One page of a range. `next` is the key to continue at, None at the end; `remaining` counts what lies behind it."""
+    """One page of a range. `next` is the key to continue at, None at the end; `remaining` counts objects from there on, -1 when a
+    selector would make counting cost a walk over everything."""
     @property
     def revision(self) -> int: ...
     @property
@@ -56,6 +57,7 @@ Event = tuple[int, int, bytes]
 class Store:
     """Multi-version key-value store with secondary indexes and a watch index, on a write-ahead log or in memory. Mirrors etcd mvcc.
 
+    A `prefix` that is empty or ends in `/` covers every key that starts with it; any other names one exact key.
     Written by one thread. Reads and watches see published revisions only: commit, flush, publish, in that order.
     """
     def __new__(cls, path: str | None) -> Store:

@@ -1,5 +1,7 @@
 //! The boundary to Python: one file for each class or family of functions, registered here.
 
+mod store;
+
 use pyo3::prelude::*;
 
 #[pymodule(name = "_native", gil_used = false)]
@@ -9,6 +11,12 @@ mod native {
     /// Version of the extension, equal to the distribution's.
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use super::store::{
+        Compacted, FutureRevision, KeyExists, KeyMissing, Page, Record, RevisionMismatch, Store,
+        StoreCorrupt, StoreError, StoreLocked, StorePoisoned, WatcherLagged,
+    };
 
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {

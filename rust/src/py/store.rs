@@ -1,0 +1,387 @@
+//! Class `Store` and its exceptions. Values cross as bytes; nothing here waits for the GIL while it holds a lock of the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pyo3::exceptions::{PyException, PyKeyError, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::store::{
+    Attributes, AttributesBuilder, Kind, Op, Requirement, Revision, Selector, Store as Inner,
+    StoreError as Error,
+};
+
+pyo3::create_exception!(
+    korch._core._native,
+    StoreError,
+    PyException,
+    "What the store refuses or cannot do."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    RevisionMismatch,
+    StoreError,
+    "The key is at another revision: (index of the op, revision)."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    KeyExists,
+    StoreError,
+    "The key must not exist but does: (index of the op,)."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    KeyMissing,
+    StoreError,
+    "The key must exist but does not: (index of the op,)."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    Compacted,
+    StoreError,
+    "The revision is older than the history that is kept."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    FutureRevision,
+    StoreError,
+    "The revision is newer than what is published."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    WatcherLagged,
+    StoreError,
+    "The watcher was too slow and was cut."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    StoreCorrupt,
+    StoreError,
+    "A file of the store is damaged."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    StoreLocked,
+    StoreError,
+    "Another process uses the directory."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    StorePoisoned,
+    StoreError,
+    "A write to the disk failed; the store takes no more."
+);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        let text = error.to_string();
+        match error {
+            Error::RevisionMismatch { index, current } => {
+                RevisionMismatch::new_err((index, current))
+            }
+            Error::KeyExists { index } => KeyExists::new_err((index,)),
+            Error::KeyMissing { index } => KeyMissing::new_err((index,)),
+            Error::Compacted { .. } => Compacted::new_err(text),
+            Error::FutureRevision { .. } => FutureRevision::new_err(text),
+            Error::WatcherLagged { .. } => WatcherLagged::new_err(text),
+            Error::UnknownWatcher { id } => PyKeyError::new_err(id),
+            Error::Invalid(_) => PyValueError::new_err(text),
+            Error::Corrupt { .. } => StoreCorrupt::new_err(text),
+            Error::Locked { .. } => StoreLocked::new_err(text),
+            Error::Poisoned { .. } => StorePoisoned::new_err(text),
+            Error::Io(source) => PyOSError::new_err((source.raw_os_error(), text)),
+        }
+    }
+}
+
+type PyOp = (
+    PyBackedBytes,
+    Option<PyBackedBytes>,
+    Option<u64>,
+    i64,
+    Py<PyDict>,
+    Py<PyDict>,
+    Vec<PyBackedStr>,
+);
+type PyRequirement = (PyBackedStr, PyBackedStr, PyBackedStr, Vec<PyBackedStr>);
+type PyEvent = (u8, u64, Py<PyBytes>);
+
+#[pyclass(frozen, module = "korch._core._native")]
+#[derive(Debug)]
+pub struct Record {
+    inner: Arc<Revision>,
+}
+
+#[pymethods]
+impl Record {
+    #[getter]
+    fn key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.key)
+    }
+
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.inner.value())
+    }
+
+    #[getter]
+    fn create_revision(&self) -> u64 {
+        self.inner.created
+    }
+
+    #[getter]
+    fn mod_revision(&self) -> u64 {
+        self.inner.modified
+    }
+
+    #[getter]
+    fn version(&self) -> u64 {
+        self.inner.version
+    }
+}
+
+#[pyclass(frozen, module = "korch._core._native")]
+#[derive(Debug)]
+pub struct Page {
+    inner: crate::store::Page,
+}
+
+#[pymethods]
+impl Page {
+    #[getter]
+    fn revision(&self) -> u64 {
+        self.inner.revision
+    }
+
+    #[getter]
+    fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(
+            py,
+            self.inner
+                .items
+                .iter()
+                .map(|item| PyBytes::new(py, item.value())),
+        )
+    }
+
+    #[getter]
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(
+            py,
+            self.inner
+                .items
+                .iter()
+                .map(|item| PyBytes::new(py, &item.key)),
+        )
+    }
+
+    #[getter]
+    fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.inner.next.as_ref().map(|next| PyBytes::new(py, next))
+    }
+
+    #[getter]
+    fn remaining(&self) -> i64 {
+        self.inner.remaining
+    }
+}
+
+#[pyclass(frozen, module = "korch._core._native")]
+#[derive(Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// The store itself, for the parts of the extension that read it without Python.
+    #[allow(dead_code)]
+    pub(crate) fn shared(&self) -> Arc<Inner> {
+        self.inner.clone()
+    }
+}
+
+#[pymethods]
+impl Store {
+    #[new]
+    #[pyo3(signature = (path))]
+    fn new(py: Python<'_>, path: Option<std::path::PathBuf>) -> PyResult<Self> {
+        let inner = match path {
+            None => Inner::in_memory(),
+            Some(path) => py.detach(|| Inner::open(&path))?,
+        };
+        Ok(Store {
+            inner: Arc::new(inner),
+        })
+    }
+
+    fn commit<'py>(
+        &self,
+        py: Python<'py>,
+        ops: Vec<PyOp>,
+    ) -> PyResult<(u64, Vec<Option<Bound<'py, PyBytes>>>)> {
+        let attributes = ops
+            .iter()
+            .map(|op| attributes(op.4.bind(py), op.5.bind(py), &op.6))
+            .collect::<PyResult<Vec<_>>>()?;
+        let ops = ops.iter().zip(attributes).map(|(op, attributes)| Op {
+            key: &op.0,
+            value: op.1.as_deref(),
+            expected: op.2,
+            splice_at: usize::try_from(op.3).ok(),
+            attributes,
+        });
+        let (revision, values) = self.inner.commit(ops.collect())?;
+        Ok((
+            revision,
+            values
+                .into_iter()
+                .map(|value| value.map(|value| PyBytes::new(py, &value)))
+                .collect(),
+        ))
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(py.detach(|| self.inner.flush())?)
+    }
+
+    fn publish(&self, revision: u64) -> Vec<u64> {
+        self.inner.publish(revision)
+    }
+
+    fn revision(&self) -> u64 {
+        self.inner.revision()
+    }
+
+    fn compacted(&self) -> u64 {
+        self.inner.compacted()
+    }
+
+    #[pyo3(signature = (key, revision = 0))]
+    fn get(&self, key: &[u8], revision: u64) -> PyResult<Option<Record>> {
+        Ok(self.inner.get(key, revision)?.map(|inner| Record { inner }))
+    }
+
+    #[pyo3(signature = (prefix, *, start = b"".as_slice(), limit = 0, revision = 0, selector = Vec::new()))]
+    fn range(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        limit: usize,
+        revision: u64,
+        selector: Vec<PyRequirement>,
+    ) -> PyResult<Page> {
+        let selector = parse(&selector)?;
+        Ok(Page {
+            inner: self
+                .inner
+                .range(prefix, start, limit, revision, &selector)?,
+        })
+    }
+
+    fn by_owner<'py>(&self, py: Python<'py>, uid: &str) -> Vec<Bound<'py, PyBytes>> {
+        self.inner
+            .by_owner(uid)
+            .iter()
+            .map(|key| PyBytes::new(py, key))
+            .collect()
+    }
+
+    #[pyo3(signature = (prefix, *, from_revision, selector = Vec::new()))]
+    fn watch(
+        &self,
+        prefix: &[u8],
+        from_revision: u64,
+        selector: Vec<PyRequirement>,
+    ) -> PyResult<u64> {
+        Ok(self
+            .inner
+            .watch(prefix, from_revision, parse(&selector)?, None)?)
+    }
+
+    #[pyo3(signature = (watcher_id, max_events = 1000))]
+    fn poll(
+        &self,
+        py: Python<'_>,
+        watcher_id: u64,
+        max_events: usize,
+    ) -> PyResult<(Vec<PyEvent>, u64)> {
+        let poll = self.inner.poll(watcher_id, max_events)?;
+        let events = poll.events.iter().map(|(kind, revision, object)| {
+            (*kind as u8, *revision, PyBytes::new(py, object).unbind())
+        });
+        Ok((events.collect(), poll.revision))
+    }
+
+    #[pyo3(signature = (watcher_id, max_bytes = 1 << 20))]
+    fn poll_frames<'py>(
+        &self,
+        py: Python<'py>,
+        watcher_id: u64,
+        max_bytes: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, u64)> {
+        let poll = self.inner.poll_frames(watcher_id, max_bytes)?;
+        Ok((joined(py, &poll.events)?, poll.revision))
+    }
+
+    fn unwatch(&self, watcher_id: u64) {
+        self.inner.unwatch(watcher_id);
+    }
+
+    fn compact(&self, revision: u64) -> PyResult<()> {
+        Ok(self.inner.compact(revision)?)
+    }
+
+    fn snapshot(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(py.detach(|| self.inner.snapshot())?)
+    }
+
+    fn stats(&self) -> BTreeMap<&'static str, u64> {
+        self.inner.stats()
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.inner.close())?)
+    }
+}
+
+/// Copy the frames once, straight into the bytes object.
+fn joined<'py>(py: Python<'py>, frames: &[Bytes]) -> PyResult<Bound<'py, PyBytes>> {
+    let size = frames.iter().map(Bytes::len).sum();
+    PyBytes::new_with(py, size, |mut out| {
+        for frame in frames {
+            if let Some((head, rest)) = std::mem::take(&mut out).split_at_mut_checked(frame.len()) {
+                head.copy_from_slice(frame);
+                out = rest;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn attributes(
+    labels: &Bound<'_, PyDict>,
+    fields: &Bound<'_, PyDict>,
+    owners: &[PyBackedStr],
+) -> PyResult<Attributes> {
+    let mut builder = AttributesBuilder::default();
+    for (kind, pairs) in [(Kind::Label, labels), (Kind::Field, fields)] {
+        for (key, value) in pairs {
+            let (key, value): (PyBackedStr, PyBackedStr) = (key.extract()?, value.extract()?);
+            builder.push(kind, key.as_bytes(), value.as_bytes());
+        }
+    }
+    for uid in owners {
+        builder.push(Kind::Owner, b"", uid.as_bytes());
+    }
+    Ok(builder.build())
+}
+
+fn parse(selector: &[PyRequirement]) -> PyResult<Selector> {
+    let requirements = selector
+        .iter()
+        .map(|(target, key, operator, values)| Requirement::new(target, key, operator, values));
+    Ok(Selector::new(requirements.collect::<Result<_, _>>()?))
+}

@@ -1,0 +1,100 @@
+//! One change of one key, as watchers see it.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::revision::{Body, Revision};
+use super::selector::Selector;
+
+/// What happened, in the eyes of one watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventType {
+    Added = 0,
+    Modified = 1,
+    Deleted = 2,
+}
+
+impl EventType {
+    pub(crate) fn prefix(self) -> &'static [u8] {
+        match self {
+            EventType::Added => br#"{"type":"ADDED","object":"#,
+            EventType::Modified => br#"{"type":"MODIFIED","object":"#,
+            EventType::Deleted => br#"{"type":"DELETED","object":"#,
+        }
+    }
+}
+
+/// The step of one key from `old` to `new`. Frames other than the natural one are built by the first watcher that needs them.
+#[derive(Debug)]
+pub struct Event {
+    pub new: Arc<Revision>,
+    /// The live state before, None when the key did not exist.
+    pub old: Option<Arc<Revision>>,
+    added: OnceLock<Body>,
+    deleted: OnceLock<Body>,
+}
+
+impl Event {
+    pub(crate) fn new(old: Option<Arc<Revision>>, new: Arc<Revision>) -> Self {
+        Event {
+            new,
+            old,
+            added: OnceLock::new(),
+            deleted: OnceLock::new(),
+        }
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.new.modified
+    }
+
+    /// What a watcher with `selector` sees: an object that starts to match is ADDED, one that stops is DELETED, None is nothing.
+    pub(crate) fn seen_by(&self, selector: &Selector) -> Option<EventType> {
+        let was = self
+            .old
+            .as_ref()
+            .is_some_and(|old| selector.matches(&old.attributes));
+        let is = !self.new.is_deletion() && selector.matches(&self.new.attributes);
+        match (was, is) {
+            (false, true) => Some(EventType::Added),
+            (true, true) => Some(EventType::Modified),
+            (true, false) => Some(EventType::Deleted),
+            (false, false) => None,
+        }
+    }
+
+    /// The object of an event of this type; for DELETED the last state at the revision of this event.
+    pub fn object(&self, kind: EventType) -> Bytes {
+        self.body(kind)
+            .map(|body| body.value().clone())
+            .unwrap_or_default()
+    }
+
+    /// The watch line of an event of this type, shared by all watchers.
+    pub fn frame(&self, kind: EventType) -> Bytes {
+        self.body(kind)
+            .map(|body| body.frame().clone())
+            .unwrap_or_default()
+    }
+
+    fn body(&self, kind: EventType) -> Option<&Body> {
+        let new = self.new.body.as_ref();
+        match kind {
+            EventType::Deleted => {
+                let old = self.old.as_ref()?.body.as_ref()?;
+                Some(
+                    self.deleted
+                        .get_or_init(|| old.reframed(kind, Some(self.revision()))),
+                )
+            }
+            EventType::Added if self.new.version != 1 => {
+                Some(self.added.get_or_init(|| match new {
+                    Some(body) => body.reframed(kind, None),
+                    None => Body::stored(b"", None, kind),
+                }))
+            }
+            _ => new,
+        }
+    }
+}

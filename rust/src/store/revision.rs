@@ -1,0 +1,134 @@
+//! One key at one revision, immutable and shared by readers, history and watchers.
+//!
+//! The value stands inside its own watch frame `{"type":"ADDED","object":VALUE}\n`, built once at commit, so GET and LIST take a
+//! slice of it and a watch sends it whole. The frame's type is the natural one: ADDED for version 1, MODIFIED after that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::attributes::Attributes;
+use super::event::EventType;
+
+/// A key, shared by the key index, the postings of the secondary indexes and every revision.
+pub type Key = Arc<[u8]>;
+
+/// Where the decimal revision stands in a value: in `value[at..at + length]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Splice {
+    pub at: u32,
+    pub length: u8,
+}
+
+/// The encoded object and where its resourceVersion is.
+#[derive(Debug, Clone)]
+pub struct Body {
+    frame: Bytes,
+    value: Bytes,
+    splice: Option<Splice>,
+}
+
+impl Body {
+    /// Frame `value`, writing `revision` at `splice_at` when there is one (which must lie within `value`).
+    pub(crate) fn spliced(
+        value: &[u8],
+        splice_at: Option<usize>,
+        revision: u64,
+        natural: EventType,
+    ) -> Self {
+        let Some((head, tail)) = splice_at.and_then(|at| value.split_at_checked(at)) else {
+            return Body::stored(value, None, natural);
+        };
+        let digits = revision.to_string();
+        let splice = Splice {
+            at: head.len() as u32,
+            length: digits.len() as u8,
+        };
+        Body::framed(&[head, digits.as_bytes(), tail], Some(splice), natural)
+    }
+
+    /// Frame a value that already carries its revision.
+    pub(crate) fn stored(value: &[u8], splice: Option<Splice>, natural: EventType) -> Self {
+        Body::framed(&[value], splice, natural)
+    }
+
+    fn framed(parts: &[&[u8]], splice: Option<Splice>, kind: EventType) -> Self {
+        let frame = frame(kind, parts);
+        let value = frame.slice(kind.prefix().len()..frame.len().saturating_sub(SUFFIX.len()));
+        Body {
+            frame,
+            value,
+            splice,
+        }
+    }
+
+    pub fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    pub(crate) fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    pub(crate) fn splice(&self) -> Option<Splice> {
+        self.splice
+    }
+
+    /// Frame this value as `kind`; with `revision`, it takes the place of the spliced one.
+    pub(crate) fn reframed(&self, kind: EventType, revision: Option<u64>) -> Body {
+        if let (Some(revision), Some(splice)) = (revision, self.splice) {
+            let digits = revision.to_string();
+            let (at, length) = (splice.at as usize, usize::from(splice.length));
+            if let (Some(head), Some(tail)) = (self.value.get(..at), self.value.get(at + length..))
+            {
+                let splice = Splice {
+                    at: splice.at,
+                    length: digits.len() as u8,
+                };
+                return Body::framed(&[head, digits.as_bytes(), tail], Some(splice), kind);
+            }
+        }
+        Body::framed(&[&self.value], self.splice, kind)
+    }
+}
+
+const SUFFIX: &[u8] = b"}\n";
+
+fn frame(kind: EventType, parts: &[&[u8]]) -> Bytes {
+    let size: usize = parts.iter().map(|part| part.len()).sum();
+    let mut out = Vec::with_capacity(kind.prefix().len() + size + SUFFIX.len());
+    out.extend_from_slice(kind.prefix());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    out.extend_from_slice(SUFFIX);
+    Bytes::from(out)
+}
+
+/// The state that a key got at revision `modified`; without a body it was deleted then.
+#[derive(Debug)]
+pub struct Revision {
+    pub key: Key,
+    pub created: u64,
+    pub modified: u64,
+    /// Writes since the key was created, from 1; 0 for a deletion.
+    pub version: u64,
+    /// Position within its commit.
+    pub sub: u32,
+    pub body: Option<Body>,
+    pub attributes: Arc<Attributes>,
+}
+
+impl Revision {
+    pub fn is_deletion(&self) -> bool {
+        self.body.is_none()
+    }
+
+    /// The encoded object; empty for a deletion.
+    pub fn value(&self) -> &[u8] {
+        self.body
+            .as_ref()
+            .map(|body| body.value().as_ref())
+            .unwrap_or_default()
+    }
+}
