@@ -1,5 +1,6 @@
 //! The boundary to Python: one file for each class or family of functions, registered here.
 
+mod scheduler;
 mod store;
 
 use pyo3::prelude::*;
@@ -12,6 +13,7 @@ mod native {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+    use super::scheduler::{Decision, Scheduler};
     #[pymodule_export]
     use super::store::{
         Compacted, FutureRevision, KeyExists, KeyMissing, Page, Record, RevisionMismatch, Store,
