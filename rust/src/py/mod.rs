@@ -13,6 +13,7 @@ mod native {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
     use super::scheduler::{Decision, Scheduler};
     #[pymodule_export]
     use super::store::{
