@@ -50,7 +50,8 @@ class Strategy:
     """How a kind behaves between the request and the store. Mirrors apiserver's rest.RESTCreateStrategy and friends.
 
     Order on create: `default`, `prepare_create`, `validate`, `canonicalize`. On update: `default`, `prepare_update`,
-    `validate`, `validate_update`. With `has_status` the pipeline itself drops `status` on create (unless `keeps_status_on_create`),
+    `validate`, `validate_update`. Name (also a generated one), uid and creationTimestamp are set before `prepare_create`.
+    With `has_status` the pipeline itself drops `status` on create (unless `keeps_status_on_create`),
     keeps the old status on an update of the main resource, and keeps all but status on an update of the status subresource.
     With `has_generation` it sets metadata.generation to 1 on create and adds one whenever `spec` changes.
     """

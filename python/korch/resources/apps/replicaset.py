@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from korch.api.meta import at
 from korch.resources.columns import AGE, NAME, number, template_columns
-from korch.resources.resource import Resource, Scale, Strategy
+from korch.resources.podspec.defaults import default_pod_template, fill
+from korch.resources.resource import Object, Resource, Scale, Strategy
 from korch.resources.subresources import SCALE, STATUS
+
+
+def default(obj: Object) -> None:
+    """Fill in a ReplicaSet, in place. Mirrors SetDefaults_ReplicaSet of apps/v1."""
+    spec = fill(obj, "spec", {})
+    fill(spec, "replicas", 1)
+    default_pod_template(spec.get("template"))
+
 
 RESOURCE = Resource(
     group="apps",
@@ -16,7 +25,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.apps.v1.ReplicaSet",
     short_names=("rs",),
     categories=("all",),
-    strategy=Strategy(has_status=True, has_generation=True),
+    strategy=Strategy(default=default, has_status=True, has_generation=True),
     subresources=(SCALE, STATUS),
     scale=Scale(),
     selectable_fields={"status.replicas": lambda obj: str(at(obj, "status", "replicas") or 0)},

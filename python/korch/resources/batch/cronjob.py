@@ -5,6 +5,7 @@ from __future__ import annotations
 from korch.api.duration import since
 from korch.api.meta import at
 from korch.resources.columns import AGE, NAME, NONE, UNSET, cell, format_selector, template_columns, text
+from korch.resources.podspec.defaults import default_pod_template, fill
 from korch.resources.resource import Column, Object, Resource, Strategy
 from korch.resources.subresources import STATUS
 
@@ -23,6 +24,16 @@ def _selector(obj: Object) -> str:
     return format_selector(at(obj, "spec", "jobTemplate", "spec", "selector"))
 
 
+def default(obj: Object) -> None:
+    """Fill in a CronJob, in place; its job template is filled in only when a Job is made of it. Mirrors SetDefaults_CronJob."""
+    spec = fill(obj, "spec", {})
+    fill(spec, "concurrencyPolicy", "Allow")
+    fill(spec, "suspend", False)
+    fill(spec, "successfulJobsHistoryLimit", 3)
+    fill(spec, "failedJobsHistoryLimit", 1)
+    default_pod_template(at(spec, "jobTemplate", "spec", "template"))
+
+
 RESOURCE = Resource(
     group="batch",
     version="v1",
@@ -32,7 +43,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.batch.v1.CronJob",
     short_names=("cj",),
     categories=("all",),
-    strategy=Strategy(has_status=True, has_generation=True),
+    strategy=Strategy(default=default, has_status=True, has_generation=True),
     subresources=(STATUS,),
     columns=(
         NAME,

@@ -6,7 +6,8 @@ from korch.api.conditions import is_condition_true
 from korch.api.duration import human_duration
 from korch.api.meta import at, is_deleting
 from korch.resources.columns import AGE, NAME, cell, template_columns
-from korch.resources.resource import Column, Object, Resource, Strategy
+from korch.resources.podspec.defaults import default_pod_template, fill
+from korch.resources.resource import Column, Context, Object, Resource, Strategy
 from korch.resources.subresources import STATUS
 from korch.runtime.clock import parse_rfc3339
 
@@ -38,6 +39,53 @@ def _duration(job: Object, now: float) -> str:
     return human_duration((parse_rfc3339(completed) if completed else now) - parse_rfc3339(started))
 
 
+_UID_LABEL, _NAME_LABEL = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
+# The labels under their first names, which old clients select by.
+_OLD_UID_LABEL, _OLD_NAME_LABEL = "controller-uid", "job-name"
+_NO_BACKOFF_LIMIT = 2**31 - 1
+
+
+def default(job: Object) -> None:
+    """Fill in a Job, in place. Mirrors SetDefaults_Job."""
+    spec = fill(job, "spec", {})
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        spec["completions"] = 1
+    fill(spec, "parallelism", 1)
+    fill(spec, "backoffLimit", 6 if spec.get("backoffLimitPerIndex") is None else _NO_BACKOFF_LIMIT)
+    fill(spec, "completionMode", "NonIndexed")
+    fill(spec, "suspend", False)
+    fill(spec, "manualSelector", False)
+    failure_policy = spec.get("podFailurePolicy")
+    for rule in (failure_policy or {}).get("rules") or ():
+        for pattern in rule.get("onPodConditions") or ():
+            fill(pattern, "status", "True")
+    fill(spec, "podReplacementPolicy", "TerminatingOrFailed" if failure_policy is None else "Failed")
+    labels = at(spec, "template", "metadata", "labels")
+    if labels:
+        metadata = fill(job, "metadata", {})
+        if not metadata.get("labels"):
+            metadata["labels"] = dict(labels)
+    default_pod_template(spec.get("template"))
+
+
+def prepare_create(job: Object, _context: Context) -> None:
+    """Give the job's pods labels that no other job has, and select by them, unless the user does so (manualSelector).
+
+    The object has its name and uid already. Mirrors generateSelector of the job strategy.
+    """
+    spec = job["spec"]
+    template = spec.get("template")
+    if spec.get("manualSelector") or template is None:
+        return
+    name, uid = job["metadata"].get("name", ""), job["metadata"].get("uid", "")
+    labels = fill(fill(template, "metadata", {}), "labels", {})
+    for label, value in ((_OLD_NAME_LABEL, name), (_NAME_LABEL, name), (_OLD_UID_LABEL, uid), (_UID_LABEL, uid)):
+        # What the user wrote stays, and validation refuses it.
+        labels.setdefault(label, value)
+    selector = fill(spec, "selector", {})
+    fill(fill(selector, "matchLabels", {}), _UID_LABEL, uid)
+
+
 RESOURCE = Resource(
     group="batch",
     version="v1",
@@ -46,7 +94,7 @@ RESOURCE = Resource(
     singular="job",
     schema="io.k8s.api.batch.v1.Job",
     categories=("all",),
-    strategy=Strategy(has_status=True, has_generation=True, default_propagation="Orphan"),
+    strategy=Strategy(default=default, prepare_create=prepare_create, has_status=True, has_generation=True, default_propagation="Orphan"),
     subresources=(STATUS,),
     selectable_fields={"status.successful": lambda job: str(at(job, "status", "succeeded") or 0)},
     columns=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from korch.resources.columns import AGE, NAME, NONE, cell
+from korch.resources.podspec.defaults import fill
 from korch.resources.resource import Object, Resource, Strategy
 
 _SHOWN_MAX = 3
@@ -23,6 +24,13 @@ def _addresses(endpoints: Object) -> str:
     return ",".join(shown[:_SHOWN_MAX]) + (f" + {more} more..." if more > 0 else "")
 
 
+def default(endpoints: Object) -> None:
+    """Fill in Endpoints, in place."""
+    for subset in endpoints.get("subsets") or ():
+        for port in subset.get("ports") or ():
+            fill(port, "protocol", "TCP")
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -31,6 +39,6 @@ RESOURCE = Resource(
     singular="endpoints",
     schema="io.k8s.api.core.v1.Endpoints",
     short_names=("ep",),
-    strategy=Strategy(allows_create_on_update=True),
+    strategy=Strategy(default=default, allows_create_on_update=True),
     columns=(NAME, cell("Endpoints", _addresses, description="Ready addresses with their ports."), AGE),
 )

@@ -33,6 +33,13 @@ def _address(node: Object, address_type: str) -> str:
     return NONE
 
 
+def default(node: Object) -> None:
+    """Fill in a Node, in place: what is not said to be reserved can be allocated. Mirrors SetDefaults_NodeStatus."""
+    status = node.get("status") or {}
+    if status.get("allocatable") is None and status.get("capacity"):
+        status["allocatable"] = dict(status["capacity"])
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -42,7 +49,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.core.v1.Node",
     short_names=("no",),
     namespaced=False,
-    strategy=Strategy(has_status=True, keeps_status_on_create=True),
+    strategy=Strategy(default=default, has_status=True, keeps_status_on_create=True),
     subresources=(proxy("NodeProxyOptions"), STATUS),
     selectable_fields={"spec.unschedulable": lambda node: "true" if at(node, "spec", "unschedulable") else "false"},
     columns=(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from korch.api.meta import at
+from korch.api.pods import qos_class
 from korch.resources.podspec.columns import POD_COLUMNS, row_conditions
-from korch.resources.resource import Object, Resource, Strategy, Subresource
+from korch.resources.podspec.defaults import default_pod, fill
+from korch.resources.resource import Context, Object, Resource, Strategy, Subresource
 from korch.resources.subresources import STATUS, proxy, stream
 
 
@@ -19,6 +21,31 @@ def is_deleted_at_once(pod: Object) -> bool:
     return not at(pod, "spec", "nodeName") or at(pod, "status", "phase") in ("Succeeded", "Failed")
 
 
+def prepare_create(pod: Object, _context: Context) -> None:
+    """Start as Pending, with the quality of service that the resources give; a gated pod says that it is held back."""
+    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod)}
+    if at(pod, "spec", "schedulingGates"):
+        pod["status"]["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+        ]
+
+
+def prepare_status_update(new: Object, old: Object, _context: Context) -> None:
+    """A status update cannot begin or undo deletion, change owners, or drop the quality of service."""
+    for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences"):
+        if key in old["metadata"]:
+            new["metadata"][key] = old["metadata"][key]
+        else:
+            new["metadata"].pop(key, None)
+    if qos := at(old, "status", "qosClass"):
+        fill(fill(new, "status", {}), "qosClass", qos)
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -29,6 +56,9 @@ RESOURCE = Resource(
     short_names=("po",),
     categories=("all",),
     strategy=Strategy(
+        default=default_pod,
+        prepare_create=prepare_create,
+        prepare_status_update=prepare_status_update,
         has_status=True,
         keeps_status_on_create=True,
         has_generation=True,

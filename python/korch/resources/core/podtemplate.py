@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from korch.api.meta import at
 from korch.resources.columns import NAME, cell, format_labels
+from korch.resources.podspec.defaults import default_pod_template, fill
 from korch.resources.resource import Object, Resource, Strategy
 
 
 def _join(obj: Object, key: str) -> str:
     return ",".join(one.get(key, "") for one in at(obj, "template", "spec", "containers") or ())
+
+
+def default(obj: Object) -> None:
+    """Fill in a PodTemplate, in place."""
+    default_pod_template(fill(obj, "template", {}))
 
 
 RESOURCE = Resource(
@@ -18,7 +24,7 @@ RESOURCE = Resource(
     plural="podtemplates",
     singular="podtemplate",
     schema="io.k8s.api.core.v1.PodTemplate",
-    strategy=Strategy(has_generation=True),
+    strategy=Strategy(default=default, has_generation=True),
     columns=(
         NAME,
         cell("Containers", lambda obj: _join(obj, "name"), description="Names of each container in the template."),

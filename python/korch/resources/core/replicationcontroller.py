@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from korch.api.meta import at
 from korch.resources.columns import AGE, NAME, cell, format_labels, number, template_columns
-from korch.resources.resource import Resource, Scale, Strategy
+from korch.resources.podspec.defaults import default_pod_template, fill
+from korch.resources.resource import Object, Resource, Scale, Strategy
 from korch.resources.subresources import SCALE, STATUS
+
+
+def default(obj: Object) -> None:
+    """Fill in a ReplicationController, in place: selector and labels come from the template. Mirrors SetDefaults_ReplicationController."""
+    spec = fill(obj, "spec", {})
+    labels = at(spec, "template", "metadata", "labels")
+    if labels:
+        if not spec.get("selector"):
+            spec["selector"] = dict(labels)
+        metadata = fill(obj, "metadata", {})
+        if not metadata.get("labels"):
+            metadata["labels"] = dict(labels)
+    fill(spec, "replicas", 1)
+    default_pod_template(spec.get("template"))
+
 
 RESOURCE = Resource(
     group="",
@@ -16,7 +32,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.core.v1.ReplicationController",
     short_names=("rc",),
     categories=("all",),
-    strategy=Strategy(has_status=True, has_generation=True, default_propagation="Orphan"),
+    strategy=Strategy(default=default, has_status=True, has_generation=True, default_propagation="Orphan"),
     subresources=(SCALE, STATUS),
     scale=Scale(),
     selectable_fields={"status.replicas": lambda obj: str(at(obj, "status", "replicas") or 0)},

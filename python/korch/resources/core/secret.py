@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+
 from korch.resources.columns import AGE, NAME, text
-from korch.resources.resource import Column, Resource, Strategy
+from korch.resources.podspec.defaults import fill
+from korch.resources.resource import Column, Object, Resource, Strategy
+
+
+def default(secret: Object) -> None:
+    """Fill in a Secret, in place: `stringData` is written into `data` and vanishes."""
+    fill(secret, "type", "Opaque")
+    texts = secret.pop("stringData", None)
+    if texts:
+        data = fill(secret, "data", {})
+        for key, value in texts.items():
+            data[key] = base64.b64encode((value or "").encode()).decode()
+
 
 RESOURCE = Resource(
     group="",
@@ -12,7 +26,7 @@ RESOURCE = Resource(
     plural="secrets",
     singular="secret",
     schema="io.k8s.api.core.v1.Secret",
-    strategy=Strategy(),
+    strategy=Strategy(default=default),
     selectable_fields={"type": lambda secret: secret.get("type") or ""},
     columns=(
         NAME,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from korch.api.meta import at
 from korch.resources.columns import AGE, NAME, NONE, cell, format_labels, text
-from korch.resources.resource import Object, Resource, Strategy
+from korch.resources.podspec.defaults import fill
+from korch.resources.resource import Context, Object, Resource, Strategy
 from korch.resources.subresources import STATUS, proxy
 
 
@@ -33,6 +34,35 @@ def _ports(service: Object) -> str:
     return ",".join(render(port) for port in at(service, "spec", "ports") or ()) or NONE
 
 
+_AFFINITY_TIMEOUT_S = 10800
+
+
+def default(service: Object) -> None:
+    """Fill in a Service, in place; addresses and node ports come from the allocators. Mirrors SetDefaults_Service."""
+    spec = fill(service, "spec", {})
+    if fill(spec, "sessionAffinity", "None") == "None":
+        spec.pop("sessionAffinityConfig", None)
+    elif spec["sessionAffinity"] == "ClientIP":
+        client_ip = fill(fill(spec, "sessionAffinityConfig", {}), "clientIP", {})
+        fill(client_ip, "timeoutSeconds", _AFFINITY_TIMEOUT_S)
+    kind = fill(spec, "type", "ClusterIP")
+    for port in spec.get("ports") or ():
+        fill(port, "protocol", "TCP")
+        if not port.get("targetPort"):
+            port["targetPort"] = port.get("port")
+    if kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and spec.get("externalIPs")):
+        fill(spec, "externalTrafficPolicy", "Cluster")
+    if kind != "ExternalName":
+        fill(spec, "internalTrafficPolicy", "Cluster")
+    if kind == "LoadBalancer":
+        fill(spec, "allocateLoadBalancerNodePorts", True)
+
+
+def prepare_create(service: Object, _context: Context) -> None:
+    """Start with an empty load balancer status."""
+    service["status"] = {"loadBalancer": {}}
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -42,7 +72,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.core.v1.Service",
     short_names=("svc",),
     categories=("all",),
-    strategy=Strategy(has_status=True, allows_create_on_update=True),
+    strategy=Strategy(default=default, prepare_create=prepare_create, has_status=True, keeps_status_on_create=True),
     subresources=(proxy("ServiceProxyOptions"), STATUS),
     selectable_fields={
         "spec.clusterIP": lambda service: at(service, "spec", "clusterIP") or "",

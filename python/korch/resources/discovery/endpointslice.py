@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from korch.resources.columns import AGE, NAME, UNSET, cell, text
+from korch.resources.podspec.defaults import fill
 from korch.resources.resource import Object, Resource, Strategy
 
 _SHOWN_MAX = 3
@@ -22,6 +23,14 @@ def _endpoints(obj: Object) -> str:
     return _shorten([address for endpoint in obj.get("endpoints") or () for address in endpoint.get("addresses") or ()])
 
 
+def default(obj: Object) -> None:
+    """Fill in an EndpointSlice, in place."""
+    for port in obj.get("ports") or ():
+        if port.get("name") is None:
+            port["name"] = ""
+        fill(port, "protocol", "TCP")
+
+
 RESOURCE = Resource(
     group="discovery.k8s.io",
     version="v1",
@@ -29,7 +38,7 @@ RESOURCE = Resource(
     plural="endpointslices",
     singular="endpointslice",
     schema="io.k8s.api.discovery.v1.EndpointSlice",
-    strategy=Strategy(allows_create_on_update=False),
+    strategy=Strategy(default=default),
     columns=(
         NAME,
         text("AddressType", "addressType", description="IPv4, IPv6 or FQDN."),
