@@ -26,6 +26,7 @@ import msgspec
 
 from korch.api.errors import ApiError, Conflict, NotFound
 from korch.api.gvk import ResourceRef
+from korch.api.meta import controller_of, key_of, namespace_of
 from korch.client.events import EventRecorder
 from korch.client.informer import Informer, Informers
 from korch.client.projections import Meta, decode_meta, object_key
@@ -47,32 +48,40 @@ class Requeue:
     after_s: float = 0.0
 
 
-def same(obj: Meta) -> Iterable[str]:
-    """Map an object to its own key."""
-    return (obj.key,)
+def same(obj: Meta | dict[str, Any]) -> Iterable[str]:
+    """Map an object (a projection or a dict) to its own key."""
+    return (obj.key if isinstance(obj, Meta) else key_of(obj),)
 
 
 def owner_of(kind: str, group: str = "") -> KeysOf:
     """Map an object to the key of its controlling owner, if that is of `kind` (and of `group`, when given)."""
 
-    def keys(obj: Meta) -> Iterable[str]:
-        owner = obj.controller
-        if owner is None or owner.kind != kind or (group and owner.apiVersion.rpartition("/")[0] != group):
+    def keys(obj: Meta | dict[str, Any]) -> Iterable[str]:
+        owner_kind, api_version, name, _ = _controller(obj)
+        if owner_kind != kind or (group and api_version.rpartition("/")[0] != group):
             return ()
-        return (object_key(obj.namespace, owner.name),)
+        return (object_key(obj.namespace if isinstance(obj, Meta) else namespace_of(obj), name),)
 
     return keys
 
 
-def controller_uids(obj: Meta) -> Iterable[str]:
+def controller_uids(obj: Meta | dict[str, Any]) -> Iterable[str]:
     """Index objects by the uid of their controlling owner; objects without one are under the empty string."""
-    owner = obj.controller
-    return (owner.uid if owner is not None else "",)
+    return (_controller(obj)[3],)
 
 
-def namespaces(obj: Meta) -> Iterable[str]:
+def namespaces(obj: Meta | dict[str, Any]) -> Iterable[str]:
     """Index objects by namespace."""
-    return (obj.namespace,)
+    return (obj.namespace if isinstance(obj, Meta) else namespace_of(obj),)
+
+
+def _controller(obj: Meta | dict[str, Any]) -> tuple[str, str, str, str]:
+    """Return (kind, apiVersion, name, uid) of the controlling owner, all empty without one."""
+    if isinstance(obj, Meta):
+        owner = obj.controller
+        return (owner.kind, owner.apiVersion, owner.name, owner.uid) if owner is not None else ("", "", "", "")
+    reference = controller_of(obj) or {}
+    return reference.get("kind", ""), reference.get("apiVersion", ""), reference.get("name", ""), reference.get("uid", "")
 
 
 @dataclass(frozen=True, slots=True)

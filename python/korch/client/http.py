@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ class Credentials:
     ca_data: str = ""
     client_cert_file: str = ""
     client_key_file: str = ""
+    client_cert_data: bytes = b""
+    client_key_data: bytes = b""
     token: str = ""
     token_file: str = ""
     insecure_skip_tls_verify: bool = False
@@ -61,6 +64,12 @@ class Credentials:
             context.verify_mode = ssl.CERT_NONE
         if self.client_cert_file:
             context.load_cert_chain(self.client_cert_file, self.client_key_file or None)
+        elif self.client_cert_data:
+            # The ssl module takes a certificate from a file only; this one is private (0600) and gone when the block ends.
+            with tempfile.NamedTemporaryFile(prefix="korch-client-", suffix=".pem") as bundle:
+                bundle.write(self.client_cert_data.rstrip() + b"\n" + self.client_key_data)
+                bundle.flush()
+                context.load_cert_chain(bundle.name)
         return context
 
 
