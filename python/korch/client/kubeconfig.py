@@ -118,7 +118,9 @@ def in_cluster(directory: Path = SERVICE_ACCOUNT_DIR, *, user_agent: str = "korc
     """Return the client of a pod: its service account's token, which is read again as it rotates. Raises KubeconfigError outside a pod."""
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
     if not host or not port or not (directory / "token").exists():
-        raise KubeconfigError("not in a cluster: KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT or the service account's token is missing")
+        raise KubeconfigError(
+            "not in a cluster: KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT or the service account's token is missing"
+        )
     credentials = Credentials(ca_file=str(directory / "ca.crt"), token_file=str(directory / "token"))
     return HttpClient(f"https://{f'[{host}]' if ':' in host else host}:{port}", credentials=credentials, user_agent=user_agent)
 
@@ -133,7 +135,11 @@ def _read(path: Path) -> Kubeconfig:
     if not isinstance(document, dict):
         raise KubeconfigError(f"{path}: not a kubeconfig")
     made = Kubeconfig(current_context=document.get("current-context") or "")
-    for listed, key, table in (("clusters", "cluster", made.clusters), ("users", "user", made.users), ("contexts", "context", made.contexts)):
+    for listed, key, table in (
+        ("clusters", "cluster", made.clusters),
+        ("users", "user", made.users),
+        ("contexts", "context", made.contexts),
+    ):
         for entry in document.get(listed) or ():
             table.setdefault(entry["name"], _with_absolute_paths(entry.get(key) or {}, path.parent))
     return made

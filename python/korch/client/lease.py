@@ -19,6 +19,7 @@ from korch.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from korch.api.gvk import LEASES, NODES
 from korch.client.backoff import Backoff
 from korch.client.protocol import Client
+from korch.runtime import tasks
 from korch.runtime.clock import rfc3339_micro
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
@@ -68,8 +69,8 @@ class LeaderElector:
             while True:
                 await self._acquire()
                 log.info("became leader", lease=self.name, identity=self.identity)
-                work = asyncio.ensure_future(_as_coroutine(lead))  # noqa: TID251 - awaited or cancelled below in every case
-                renewal = asyncio.ensure_future(self._renew_until_lost())  # noqa: TID251
+                work = tasks.spawn(_as_coroutine(lead), name=f"lease/{self.name}/lead")
+                renewal = tasks.spawn(self._renew_until_lost(), name=f"lease/{self.name}/renew")
                 try:
                     await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -163,7 +164,11 @@ class LeaderElector:
                 lease = orjson.loads(raw)
                 spec = lease.get("spec") or {}
                 if spec.get("holderIdentity") == self.identity:
-                    lease["spec"] = spec | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": rfc3339_micro(self._runtime.clock.now())}
+                    lease["spec"] = spec | {
+                        "holderIdentity": "",
+                        "leaseDurationSeconds": 1,
+                        "renewTime": rfc3339_micro(self._runtime.clock.now()),
+                    }
                     await self._client.update(LEASES, lease, name=self.name, namespace=self._namespace)
         except (ApiError, ConnectionError, TimeoutError) as error:
             log.debug("lease not released", lease=self.name, error=str(error))
@@ -208,15 +213,19 @@ class NodeLease:
         return False
 
     async def _renew_once(self) -> None:
-        if self._lease is None:
+        lease = self._lease
+        if lease is None:
             try:
-                self._lease = orjson.loads(await self._client.get(LEASES, self._node, namespace=NODE_LEASE_NAMESPACE))
+                lease = orjson.loads(await self._client.get(LEASES, self._node, namespace=NODE_LEASE_NAMESPACE))
             except NotFound:
                 self._lease = orjson.loads(await self._client.create(LEASES, await self._new_lease(), namespace=NODE_LEASE_NAMESPACE))
                 return
-        spec = {"holderIdentity": self._node, "leaseDurationSeconds": self._duration_s, "renewTime": rfc3339_micro(self._runtime.clock.now())}
-        body = self._lease | {"spec": (self._lease.get("spec") or {}) | spec}
+        body = lease | {"spec": (lease.get("spec") or {}) | self._spec()}
         self._lease = orjson.loads(await self._client.update(LEASES, body, name=self._node, namespace=NODE_LEASE_NAMESPACE))
+
+    def _spec(self) -> dict[str, Any]:
+        now = rfc3339_micro(self._runtime.clock.now())
+        return {"holderIdentity": self._node, "leaseDurationSeconds": self._duration_s, "renewTime": now}
 
     async def _new_lease(self) -> dict[str, Any]:
         node = orjson.loads(await self._client.get(NODES, self._node))
@@ -225,11 +234,7 @@ class NodeLease:
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": self._node, "namespace": NODE_LEASE_NAMESPACE, "ownerReferences": [owner]},
-            "spec": {
-                "holderIdentity": self._node,
-                "leaseDurationSeconds": self._duration_s,
-                "renewTime": rfc3339_micro(self._runtime.clock.now()),
-            },
+            "spec": self._spec(),
         }
 
 
