@@ -133,9 +133,10 @@ async def serve_port_forward(request: web.Request, url: str) -> web.StreamRespon
         await socket.prepare(request)
         await _tunnel(socket, reader, writer)
     else:
-        async with aiohttp.ClientSession() as session, session.ws_connect(
-            url, protocols=(_RUNTIME_PROTOCOL,), max_msg_size=_MESSAGE_BYTES_MAX
-        ) as upstream:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(url, protocols=(_RUNTIME_PROTOCOL,), max_msg_size=_MESSAGE_BYTES_MAX) as upstream,
+        ):
             await socket.prepare(request)
             await pipe_messages(socket, upstream)
     await socket.close()
@@ -161,7 +162,9 @@ async def _tunnel(socket: web.WebSocketResponse, reader: asyncio.StreamReader, w
 async def pipe_messages(one: web.WebSocketResponse, other: aiohttp.ClientWebSocketResponse) -> None:
     """Pass messages both ways until either side closes."""
 
-    async def copy(source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse, sink: web.WebSocketResponse | aiohttp.ClientWebSocketResponse) -> None:
+    async def copy(
+        source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse, sink: web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+    ) -> None:
         async for message in source:
             if message.type == WSMsgType.BINARY:
                 await sink.send_bytes(message.data)

@@ -115,7 +115,9 @@ def test_scaling_up_and_down_reaches_the_wanted_number(web: Cluster) -> None:
         web.kubectl("scale", "deployment/web", f"--replicas={replicas}")
         web.wait_for_pods("app=web", replicas)
         ready = web.eventually(
-            lambda n=replicas: len(web.get("endpointslices", "-l", "kubernetes.io/service-name=web")["items"][0].get("endpoints") or []) == n,
+            lambda n=replicas: (
+                len(web.get("endpointslices", "-l", "kubernetes.io/service-name=web")["items"][0].get("endpoints") or []) == n
+            ),
             f"{replicas} endpoints",
         )
         assert ready

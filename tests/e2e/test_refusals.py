@@ -41,7 +41,10 @@ spec:
         (DEPLOYMENT % ("2", "refused", "args: [x]"), ["spec.template.spec.containers[0].image: Required value"]),
         (DEPLOYMENT % ("-1", "refused", "image: busybox"), ["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]),
         (DEPLOYMENT % ("2", "other", "image: busybox"), ["`selector` does not match template `labels`"]),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: Wrong_Name}\nspec: {containers: [{name: a, image: b}]}", ["metadata.name", "RFC 1123"]),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: Wrong_Name}\nspec: {containers: [{name: a, image: b}]}",
+            ["metadata.name", "RFC 1123"],
+        ),
         ("apiVersion: example.org/v1\nkind: Nothing\nmetadata: {name: x}", ['no matches for kind "Nothing" in version "example.org/v1"']),
     ],
 )
@@ -61,7 +64,7 @@ def test_a_name_that_is_taken_is_a_conflict(simulated: Cluster) -> None:
 
 def test_an_unknown_namespace_is_named(simulated: Cluster) -> None:
     said = simulated.refused("create", "-n", "nowhere", "-f", "-", text=GOOD.replace("settings", "lost"))
-    assert 'Error from server (NotFound)' in said
+    assert "Error from server (NotFound)" in said
     assert 'namespaces "nowhere" not found' in said
 
 

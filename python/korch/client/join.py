@@ -86,9 +86,10 @@ def kubeconfig_bytes(url: str, authority: bytes, certificate: bytes, key: bytes,
 
 
 async def _fetch_authority(url: str, pin: str) -> bytes:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session, session.get(
-        f"{url.rstrip('/')}/korch/v1/ca", ssl=False
-    ) as response:
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session,
+        session.get(f"{url.rstrip('/')}/korch/v1/ca", ssl=False) as response,
+    ):
         authority = await response.read()
         if response.status != 200:
             raise ConnectionError(f"{url}: no CA certificate to be had: HTTP {response.status}")
@@ -100,9 +101,10 @@ async def _fetch_authority(url: str, pin: str) -> bytes:
 async def _post(url: str, body: dict[str, object], token: str, authority: bytes) -> dict[str, object]:
     context = ssl.create_default_context(cadata=authority.decode())
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session, session.post(
-        url, data=orjson.dumps(body), headers=headers, ssl=context
-    ) as response:
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session,
+        session.post(url, data=orjson.dumps(body), headers=headers, ssl=context) as response,
+    ):
         answer = orjson.loads(await response.read())
         if response.status >= 400:
             raise ApiError.from_status(answer)

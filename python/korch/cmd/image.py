@@ -34,7 +34,9 @@ async def _import_into_running(layout: Layout, files: tuple[Path, ...]) -> None:
     from korch.cmd.supervisor import ask
 
     state = await ask(layout, {"do": "status"})
-    sockets = [(node["name"], node["containerd"]["socket"]) for node in (state or {}).get("nodes", []) if node.get("containerd", {}).get("pid")]
+    sockets = [
+        (node["name"], node["containerd"]["socket"]) for node in (state or {}).get("nodes", []) if node.get("containerd", {}).get("pid")
+    ]
     if not sockets:
         click.echo("No node runs; the images will be imported when one starts.")
         return

@@ -381,5 +381,3 @@ async def ask(layout: Layout, request: dict[str, Any], *, timeout_s: float = 30)
     except (FileNotFoundError, ConnectionError):
         return None
     return orjson.loads(line) if line else None
-
-

@@ -19,15 +19,31 @@ _READY_TIMEOUT_S = 180
 
 
 @click.command()
-@click.option("--nodes", type=click.IntRange(0, 50), default=None, help="Real nodes, each with a containerd of its own (needs root). Default 1 as root.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(0, 50),
+    default=None,
+    help="Real nodes, each with a containerd of its own (needs root). Default 1 as root.",
+)
 @click.option("--sim-nodes", type=click.IntRange(0, 100_000), default=None, help="Simulated nodes. Default 3 without root.")
 @click.option("--data-dir", help="Where everything is kept. Default /var/lib/korch as root.")
 @click.option("--bind", default="127.0.0.1:6443", show_default=True, help="HOST:PORT of the API server.")
 @click.option("--kubeconfig", help="Write the admin kubeconfig here too.")
 @click.option("--detach", is_flag=True, help="Return when the cluster is ready and let it run on.")
-@click.option("--server-option", "server_options", multiple=True, help="An option handed on to `korch server`, such as --node-monitor-grace-period=10.")
+@click.option(
+    "--server-option",
+    "server_options",
+    multiple=True,
+    help="An option handed on to `korch server`, such as --node-monitor-grace-period=10.",
+)
 def up(
-    nodes: int | None, sim_nodes: int | None, data_dir: str | None, bind: str, kubeconfig: str | None, detach: bool, server_options: tuple[str, ...]
+    nodes: int | None,
+    sim_nodes: int | None,
+    data_dir: str | None,
+    bind: str,
+    kubeconfig: str | None,
+    detach: bool,
+    server_options: tuple[str, ...],
 ) -> None:
     """Start a cluster on this machine and wait until it is ready."""
     is_root = os.geteuid() == 0
@@ -43,8 +59,10 @@ def up(
     layout.make()
     running = recorded_processes(layout.processes)
     if running:
-        raise click.ClickException(f"a cluster already runs in {layout.root} ({', '.join(sorted(running))}); see `korch status`, end it with `korch down`")
-    arguments = [str(nodes), str(sim_nodes), bind, kubeconfig and str(Path(kubeconfig).resolve()) or "", *server_options]
+        raise click.ClickException(
+            f"a cluster already runs in {layout.root} ({', '.join(sorted(running))}); see `korch status`, end it with `korch down`"
+        )
+    arguments = [str(nodes), str(sim_nodes), bind, (kubeconfig and str(Path(kubeconfig).resolve())) or "", *server_options]
     log_file = layout.logs / "supervisor.log"
     with log_file.open("ab") as output:
         process = subprocess.Popen(

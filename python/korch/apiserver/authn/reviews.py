@@ -135,7 +135,10 @@ def _bound(reference: dict[str, Any] | None, namespace: str, account: str, looku
     if not uid:
         raise NotFound("", plural, name)
     if reference.get("uid") and reference["uid"] != uid:
-        why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. The object might have been deleted and then recreated"
+        why = (
+            f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
+            "The object might have been deleted and then recreated"
+        )
         raise Conflict("", plural, name, why)
     return Bound(kind, name, uid)
 
