@@ -1,5 +1,6 @@
 //! The boundary to Python: one file for each class or family of functions, registered here.
 
+mod api;
 mod scheduler;
 mod store;
 
@@ -15,6 +16,13 @@ mod native {
 
     #[pymodule_export]
     use super::scheduler::{Decision, Scheduler};
+
+    #[pymodule_export]
+    use super::api::{
+        MalformedPatch, Schema, UnprocessablePatch, merge_patch, quantity_canonical,
+        quantity_milli, quantity_value, strategic_merge_patch,
+    };
+
     #[pymodule_export]
     use super::store::{
         Compacted, FutureRevision, KeyExists, KeyMissing, Page, Record, RevisionMismatch, Store,

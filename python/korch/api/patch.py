@@ -1,0 +1,67 @@
+"""The three patches that need no field managers: JSON patch, merge patch and strategic merge patch, on encoded objects.
+
+Errors are of two kinds, which the API server answers differently: `MalformedPatch` (400: the patch itself is wrong) and
+`UnprocessablePatch` (422: the patch is fine but cannot be applied to this object, such as a failed JSON-patch test).
+Server-side apply stands in its own module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonpatch
+import jsonpointer
+import orjson
+
+from korch._core import native
+
+MalformedPatch = native.MalformedPatch
+UnprocessablePatch = native.UnprocessablePatch
+
+# As upstream: a bound on the work one request can ask for.
+JSON_PATCH_OPERATIONS_MAX = 10_000
+
+
+def merge_patch(target: bytes, patch: bytes) -> bytes:
+    """Return `target` with an RFC 7386 merge patch applied. Raises MalformedPatch."""
+    return native.merge_patch(target, patch)
+
+
+def strategic_merge_patch(target: bytes, patch: bytes, schema_name: str, schema: native.Schema) -> bytes:
+    """Return `target`, an object of the definition `schema_name`, with a strategic merge patch applied.
+
+    Raises MalformedPatch, UnprocessablePatch. Mirrors apimachinery's strategicpatch.
+    """
+    return native.strategic_merge_patch(target, patch, schema_name, schema)
+
+
+def json_patch(target: bytes, patch: bytes) -> bytes:
+    """Return `target` with an RFC 6902 patch applied: all of its operations, or none.
+
+    Raises MalformedPatch (no patch at all), UnprocessablePatch (a test failed or a path does not exist).
+    """
+    operations = _operations(patch)
+    try:
+        patched = jsonpatch.JsonPatch(operations).apply(orjson.loads(target))
+    except jsonpatch.JsonPatchTestFailed as error:
+        path = next((operation.get("path", "") for operation in operations if operation.get("op") == "test"), "")
+        raise UnprocessablePatch(f"the server rejected our request due to an error in our request: testing path {path}: {error}") from error
+    except (jsonpatch.InvalidJsonPatch, jsonpointer.JsonPointerException) as error:
+        if isinstance(error, jsonpatch.InvalidJsonPatch):
+            raise MalformedPatch(str(error)) from error
+        raise UnprocessablePatch(f"the server rejected our request due to an error in our request: {error}") from error
+    except (jsonpatch.JsonPatchConflict, TypeError, KeyError, IndexError) as error:
+        raise UnprocessablePatch(f"the server rejected our request due to an error in our request: {error}") from error
+    return orjson.dumps(patched)
+
+
+def _operations(patch: bytes) -> list[dict[str, Any]]:
+    try:
+        operations = orjson.loads(patch)
+    except orjson.JSONDecodeError as error:
+        raise MalformedPatch(f"error decoding patch: {error}") from error
+    if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
+        raise MalformedPatch("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+    if len(operations) > JSON_PATCH_OPERATIONS_MAX:
+        raise MalformedPatch(f"The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS_MAX}, got {len(operations)}")
+    return operations
