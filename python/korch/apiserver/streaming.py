@@ -242,7 +242,7 @@ async def _pipe(socket: WebSocket, upstream: aiohttp.ClientWebSocketResponse) ->
                 work.cancel()
     except* (WebSocketDisconnect, ConnectionError, RuntimeError):
         # One side went away in the middle of a message: there is nobody left to tell.
-        return
+        pass
 
 
 def _containers(pod: Mapping[str, Any]) -> list[str]:
@@ -254,7 +254,7 @@ def _log_container(pod: Mapping[str, Any], container: str) -> str:
     name = pod["metadata"]["name"]
     mains = [one["name"] for one in pod.get("spec", {}).get("containers") or []]
     if not container:
-        default = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+        default = str((pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container", ""))
         if len(mains) != 1 and default not in mains:
             raise BadRequest(f"a container name must be specified for pod {name}, choose one of: [{' '.join(mains)}]")
         container = default if default in mains else mains[0]
