@@ -8,7 +8,7 @@ an owner that is gone or being deleted. Mirrors upstream pkg/controller/controll
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,12 +54,6 @@ def plan_claims(owner: Object, candidates: Sequence[Object], matches: Matches) -
     return claims
 
 
-def index_by_controller(informer: Informer[Any]) -> None:
-    """Add the indexes that `candidates` reads: objects by the uid of their controller, and those without one by namespace."""
-    informer.add_index(CONTROLLED, _controller_uids)
-    informer.add_index(ORPHANS, _orphan_namespaces)
-
-
 def _controller_uids(obj: Object) -> list[str]:
     controller = controller_of(obj)
     return [controller["uid"]] if controller is not None else []
@@ -67,6 +61,10 @@ def _controller_uids(obj: Object) -> list[str]:
 
 def _orphan_namespaces(obj: Object) -> list[str]:
     return [namespace_of(obj)] if controller_of(obj) is None else []
+
+
+# What the readers below need on an informer of dict objects; the same functions everywhere, since informers are shared.
+OWNER_INDEXES: Mapping[str, Callable[[Any], Iterable[str]]] = {CONTROLLED: _controller_uids, ORPHANS: _orphan_namespaces}
 
 
 def candidates(informer: Informer[Any], owner: Object) -> list[Object]:
@@ -80,7 +78,14 @@ def controlled(informer: Informer[Any], owner: Object) -> list[Object]:
 
 
 async def claim(
-    client: Client, owner: Object, owner_kind: ResourceRef, found: Sequence[Object], kind: ResourceRef, matches: Matches, wrote: Callable[..., Any]
+    client: Client,
+    owner: Object,
+    owner_kind: ResourceRef,
+    found: Sequence[Object],
+    kind: ResourceRef,
+    *,
+    matches: Matches,
+    wrote: Callable[[ResourceRef, bytes], None],
 ) -> list[Object]:
     """Return the objects of `found` that belong to `owner`, after adopting and releasing. `wrote` is told of every written object.
 
@@ -107,7 +112,9 @@ async def _check_owner_lives(client: Client, owner: Object, owner_kind: Resource
         raise NotFound(owner_kind.group, owner_kind.plural, name_of(owner))
 
 
-async def _set_owners(client: Client, kind: ResourceRef, obj: Object, owners: list[Object], wrote: Callable[..., Any]) -> Object | None:
+async def _set_owners(
+    client: Client, kind: ResourceRef, obj: Object, owners: list[Object], wrote: Callable[[ResourceRef, bytes], None]
+) -> Object | None:
     metadata = {"uid": uid_of(obj), "resourceVersion": at(obj, "metadata", "resourceVersion"), "ownerReferences": owners or None}
     try:
         stored = await client.patch(kind, name_of(obj), {"metadata": metadata}, namespace=namespace_of(obj), patch_type="merge")
