@@ -96,7 +96,10 @@ class ReplicaSetController(WorkloadController):
         return [
             pod
             for pod in found
-            if controller_of(pod) is not None and is_deleting(pod) and not is_terminal(pod) and selectors.matches(requirements, labels_of(pod))
+            if controller_of(pod) is not None
+            and is_deleting(pod)
+            and not is_terminal(pod)
+            and selectors.matches(requirements, labels_of(pod))
         ]
 
 

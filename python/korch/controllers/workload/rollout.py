@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from korch.api.meta import annotations_of, at, is_deleting, name_of
+from korch.api.meta import annotations_of, at, is_deleting, name_of, namespace_of
 from korch.controllers.workload.hashing import fnv32a, safe_encode
 
 Object = dict[str, Any]
@@ -59,6 +59,11 @@ def resolve(value: int | str | None, total: int, *, round_up: bool) -> int:
     return -(-scaled // 100) if round_up else scaled // 100
 
 
+def has_deadline(deployment: Object) -> bool:
+    """Whether the rollout may take only so long: then, and only then, there is a Progressing condition."""
+    return at(deployment, "spec", "progressDeadlineSeconds") not in (None, NO_LIMIT)
+
+
 def is_rolling(deployment: Object) -> bool:
     return at(deployment, "spec", "strategy", "type") != "Recreate"
 
@@ -82,6 +87,27 @@ def template_hash(template: Object, collision_count: int | None) -> str:
     if collision_count is not None:
         text += collision_count.to_bytes(8, "little")
     return safe_encode(str(fnv32a(text)))
+
+
+def new_replica_set(deployment: Object) -> Object:
+    """Return a ReplicaSet of the Deployment's template without size, annotations and owner; its name and labels carry the hash."""
+    template = deployment["spec"]["template"]
+    label = {HASH_LABEL: template_hash(template, at(deployment, "status", "collisionCount"))}
+    selector = at(deployment, "spec", "selector") or {}
+    template_meta = template.get("metadata") or {}
+    labels = {**(template_meta.get("labels") or {}), **label}
+    spec: Object = {
+        "selector": {**selector, "matchLabels": {**(selector.get("matchLabels") or {}), **label}},
+        "template": {**template, "metadata": {**template_meta, "labels": labels}},
+    }
+    if min_ready_s := at(deployment, "spec", "minReadySeconds"):
+        spec["minReadySeconds"] = min_ready_s
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {"name": f"{name_of(deployment)}-{label[HASH_LABEL]}", "namespace": namespace_of(deployment), "labels": labels},
+        "spec": {"replicas": 0, **spec},
+    }
 
 
 def without_hash(template: Object) -> Object:
@@ -223,11 +249,12 @@ def scaled_sizes(deployment: Object, new: Object | None, old: Sequence[Object]) 
     wanted = spec_replicas(deployment)
     if len(running) <= 1:
         target = running[0] if running else (new if new is not None else (by_age(old)[-1] if old else None))
-        return {} if target is None or spec_replicas(target) == wanted else {name_of(target): wanted}
+        return {} if target is None else {name_of(target): wanted}
     if is_saturated(deployment, new):
         return {name_of(one): 0 for one in active(old)}
     if not is_rolling(deployment):
-        return {}
+        # Their sizes are the strategy's business; naming them marks the change as seen.
+        return {name_of(one): spec_replicas(one) for one in running}
     surge, _ = fenceposts(deployment)
     allowed = wanted + surge if wanted > 0 else 0
     to_add = allowed - total(running)
