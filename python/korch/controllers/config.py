@@ -1,4 +1,4 @@
-"""What can be set on the controllers: periods, limits and facts of the cluster. Upstream's kube-controller-manager flags, by their meaning."""
+"""What can be set on the controllers: periods, limits and facts of the cluster. The names follow kube-controller-manager's flags."""
 
 from __future__ import annotations
 

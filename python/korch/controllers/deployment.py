@@ -175,7 +175,7 @@ class DeploymentController(WorkloadController):
         return await self._put_conditions(key, deployment, [made]), decode_object(stored)
 
     async def _taken(self, key: str, deployment: Object, name: str) -> tuple[Object, Object | None]:
-        """The name exists. It is ours when an earlier create succeeded unheard; otherwise two templates share a hash: count and try another."""
+        """The name exists. It is ours when an earlier create succeeded unheard; else two templates share a hash: count and try another."""
         stored = await self.client.get(REPLICA_SETS, name, namespace=namespace_of(deployment))
         found = decode_object(stored)
         controller = controller_of(found)

@@ -1,4 +1,4 @@
-"""When a pod must leave a node because of NoExecute taints. Mirrors component-helpers' scheduling/corev1 and pkg/controller/tainteviction."""
+"""When a pod must leave a node because of NoExecute taints. Mirrors pkg/controller/tainteviction."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class WorkloadController(Controller):
         self.recorder.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {name_of(pod)}")
 
     async def put_status(self, key: str, owner: Object, status: Object) -> Object:
-        """Write `status` unless the object already says so, and return the object as it is then. Raises Conflict when it changed meanwhile."""
+        """Write `status` unless the object says so already; return the object as it is then. Raises Conflict when it changed meanwhile."""
         if status == (owner.get("status") or {}):
             return owner
         body = {**owner, "status": status}

@@ -300,7 +300,7 @@ def _fraction(replica_set: Object, deployment: Object) -> int:
 
 
 def to_clean_up(deployment: Object, old: Sequence[Object]) -> list[Object]:
-    """Return old ReplicaSets beyond revisionHistoryLimit, lowest revisions first; only settled ones without pods. Mirrors cleanupDeployment."""
+    """Return old ReplicaSets beyond revisionHistoryLimit, lowest revision first; only those without pods. Mirrors cleanupDeployment."""
     limit = at(deployment, "spec", "revisionHistoryLimit")
     if limit is None or limit == NO_LIMIT:
         return []
