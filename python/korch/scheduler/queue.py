@@ -12,6 +12,7 @@ import asyncio
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from sortedcontainers import SortedKeyList
 
@@ -196,8 +197,10 @@ class SchedulingQueue:
     def _expire(self) -> None:
         now = self._monotonic()
         for waiting in (self._backoff, self._error_backoff):
-            while waiting and waiting[0].backoff_until <= now:
-                self._put(waiting.pop(0), Place.ACTIVE)
+            while waiting and _first(waiting).backoff_until <= now:
+                queued = _first(waiting)
+                self._take(queued)
+                self._put(queued, Place.ACTIVE)
         while self._unschedulable:
             oldest = next(iter(self._unschedulable.values()))
             if oldest.waiting_since + UNSCHEDULABLE_S_MAX > now:
@@ -206,7 +209,7 @@ class SchedulingQueue:
             self._put(oldest, self._after_backoff(oldest))
 
     def _next_due(self) -> float | None:
-        due = [waiting[0].backoff_until for waiting in (self._backoff, self._error_backoff) if waiting]
+        due = [_first(waiting).backoff_until for waiting in (self._backoff, self._error_backoff) if waiting]
         if self._unschedulable:
             due.append(next(iter(self._unschedulable.values())).waiting_since + UNSCHEDULABLE_S_MAX)
         return min(due, default=None)
@@ -234,6 +237,10 @@ class SchedulingQueue:
             self._error_backoff.remove(queued)
         elif queued.place is Place.UNSCHEDULABLE:
             del self._unschedulable[queued.key]
+
+
+def _first(waiting: SortedKeyList) -> QueuedPod:
+    return cast(QueuedPod, waiting[0])
 
 
 def _expiry(queued: QueuedPod) -> tuple[float, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from korch.client.projections import ObjectMeta
 from korch.scheduler.pods import PodSpec, PodStatus, PodView, SchedulingGate
 from korch.scheduler.queue import ClusterEvent, Place, SchedulingQueue
@@ -130,18 +131,21 @@ def test_a_pod_deleted_or_replaced_while_in_flight_is_not_put_back(queue: Schedu
     assert "d/a" not in queue
 
 
-async def test_pop_waits_for_news_and_for_the_end_of_a_backoff() -> None:
-    loop = asyncio.get_running_loop()
-    queue = SchedulingQueue(loop.time)
-    waiting = asyncio.ensure_future(queue.pop(5))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    queue.add(pod("a"))
-    [queued] = await waiting
-    queued.attempts = 0
+async def test_pop_waits_until_something_may_be_tried(queue: SchedulingQueue, clock: Hand) -> None:
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(queue.pop(5))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        queue.add(pod("a"))
+    [queued] = waiting.result()
     queue.requeue_after_error(queued)
-    queued.backoff_until = loop.time()
-    assert [one.key for one in await queue.pop(5)] == ["d/a"]
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(queue.pop(5))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        clock.at += 1
+        queue.add(pod("b"))
+    assert [one.key for one in waiting.result()] == ["d/a", "d/b"]
 
 
 def test_counts_say_how_many_pods_wait_where(queue: SchedulingQueue) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from korch.api.gvk import EVENTS, NODES, PODS, ResourceRef
 from korch.client.informer import Informers
 from korch.client.protocol import DeleteOptions
