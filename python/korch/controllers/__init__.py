@@ -13,6 +13,10 @@ from korch.client.informer import Informers
 from korch.client.protocol import Client
 from korch.controllers.config import ControllerConfig
 from korch.controllers.deployment import DeploymentController
+from korch.controllers.endpoints import EndpointsController
+from korch.controllers.endpointslice import EndpointSliceController
+from korch.controllers.garbage_collector import GarbageCollector
+from korch.controllers.namespace import NamespaceController
 from korch.controllers.replicaset import ReplicaSetController
 from korch.controllers.replicationcontroller import ReplicationControllerController
 from korch.controllers.root_ca import RootCaController
@@ -24,11 +28,14 @@ __all__ = ["ControllerConfig", "all_controllers"]
 # Controllers that know only the cluster, and those that are told settings too.
 _PLAIN: tuple[type[Controller], ...] = (
     DeploymentController,
+    EndpointSliceController,
+    EndpointsController,
+    NamespaceController,
     ReplicaSetController,
     ReplicationControllerController,
     ServiceAccountController,
 )
-_CONFIGURED = (RootCaController,)
+_CONFIGURED = (GarbageCollector, RootCaController)
 
 
 def all_controllers(

@@ -10,7 +10,21 @@ from typing import Any
 import orjson
 import pytest
 
-from korch.api.gvk import EVENTS, NODES, PODS, ResourceRef
+from korch.api.gvk import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    EVENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    REPLICATION_CONTROLLERS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    ResourceRef,
+)
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import ListOptions
@@ -22,12 +36,50 @@ from korch.testing.bare import BareClient
 Object = dict[str, Any]
 
 
+# What the bare server says it serves.
+SERVED = (
+    PODS,
+    SERVICES,
+    CONFIG_MAPS,
+    SERVICE_ACCOUNTS,
+    NODES,
+    NAMESPACES,
+    EVENTS,
+    REPLICATION_CONTROLLERS,
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    JOBS,
+    ENDPOINT_SLICES,
+)
+VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+
+
+class Server(BareClient):
+    """A bare server that answers discovery."""
+
+    async def raw(self, method: str, path: str, *, body: bytes = b"", content_type: str = "application/json") -> bytes:
+        if path == "/apis":
+            versions = {one.group: one.version for one in SERVED if one.group}
+            return orjson.dumps(
+                {"groups": [{"name": name, "preferredVersion": _group_version(name, version)} for name, version in versions.items()]}
+            )
+        found = [one for one in SERVED if path == ("/apis/" if one.group else "/api/") + one.api_version]
+        if not found:
+            return await super().raw(method, path, body=body, content_type=content_type)
+        listed = [{"name": one.plural, "kind": one.kind, "namespaced": one.namespaced, "verbs": VERBS} for one in found]
+        return orjson.dumps({"resources": [*listed, {"name": "pods/status", "kind": "Pod", "namespaced": True, "verbs": ["get"]}]})
+
+
+def _group_version(group: str, version: str) -> dict[str, str]:
+    return {"groupVersion": f"{group}/{version}", "version": version}
+
+
 class World:
     """A bare server and what a test says about it."""
 
     def __init__(self) -> None:
         self.runtime = Runtime(rng=Rng(7))
-        self.client = BareClient(self.runtime)
+        self.client = Server(self.runtime)
         self.informers = Informers(self.client, self.runtime)
 
     def now(self) -> str:

@@ -25,6 +25,7 @@ Matches = Callable[[dict[str, str]], bool]
 
 CONTROLLED = "controller"
 ORPHANS = "orphans"
+NAMESPACE = "namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,16 @@ def _orphan_namespaces(obj: Object) -> list[str]:
     return [namespace_of(obj)] if controller_of(obj) is None else []
 
 
+def _namespaces(obj: Object) -> list[str]:
+    return [namespace_of(obj)]
+
+
 # What the readers below need on an informer of dict objects; the same functions everywhere, since informers are shared.
-OWNER_INDEXES: Mapping[str, Callable[[Any], Iterable[str]]] = {CONTROLLED: _controller_uids, ORPHANS: _orphan_namespaces}
+OWNER_INDEXES: Mapping[str, Callable[[Any], Iterable[str]]] = {
+    CONTROLLED: _controller_uids,
+    ORPHANS: _orphan_namespaces,
+    NAMESPACE: _namespaces,
+}
 
 
 def candidates(informer: Informer[Any], owner: Object) -> list[Object]:
