@@ -363,6 +363,9 @@ class _Watch:
         try:
             async with aclosing(self._inner) as events:  # type: ignore[type-var]  # every implementation is an async generator
                 async for event in events:
+                    if self._is_over:
+                        # The connection broke: an event after those that were lost with it would look like there were none.
+                        return
                     delay_s = self._random.expovariate(1 / self._network.faults.delay_s_mean)
                     last = max(last, loop.time() + delay_s)
                     self._arrived.append((last, event))
