@@ -46,6 +46,5 @@ pub fn snapshot(nodes: Vec<Node>) -> Snapshot {
     for node in nodes {
         snapshot.upsert_node(node);
     }
-    snapshot.settle();
     snapshot
 }

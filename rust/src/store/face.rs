@@ -9,15 +9,13 @@ use std::sync::{Arc, RwLock};
 use bytes::Bytes;
 
 use super::attributes::Attributes;
-use super::disk::{Disk, RealDisk};
 use super::error::{Result, StoreError};
 use super::event::EventType;
 use super::keyspace::Keyspace;
-use super::log::{Log, SEGMENT_BYTES};
 use super::revision::{Body, Key, Revision};
 use super::selector::Selector;
 use super::watch::{News, Notify, Poll, Watchers};
-use super::{read, recovery, snapshot, write};
+use super::{read, write};
 
 /// One write of a commit.
 #[derive(Debug)]
@@ -53,7 +51,6 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Store {
     state: RwLock<State>,
-    log: Option<Log>,
 }
 
 impl Store {
@@ -62,61 +59,41 @@ impl Store {
         Store::default()
     }
 
-    /// Open the directory `path`, made if missing. Blocks while the log is read.
+    /// Open the directory `path`, made if missing.
     pub fn open(path: &Path) -> Result<Self> {
-        Store::open_on(Arc::new(RealDisk::new(path)?), SEGMENT_BYTES)
-    }
-
-    /// Open what `disk` holds, with log segments of about `segment_bytes`.
-    pub fn open_on(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self> {
-        let (keys, log) = recovery::open(disk, segment_bytes)?;
-        let state = RwLock::new(State {
-            keys,
-            watchers: Watchers::default(),
-        });
-        Ok(Store {
-            state,
-            log: Some(log),
-        })
+        Err(StoreError::Invalid(format!(
+            "the log in {} cannot be opened yet",
+            path.display()
+        )))
     }
 
     /// Apply all `ops` or none under one new revision; return it and the stored values, None for deletions.
     pub fn commit(&self, ops: Vec<Op<'_>>) -> Result<(u64, Vec<Option<Bytes>>)> {
         let mut state = write(&self.state);
-        self.log.as_ref().map_or(Ok(()), Log::check)?;
         check(&state.keys, &ops)?;
         if ops.is_empty() {
             return Ok((state.keys.applied, Vec::new()));
         }
         let revision = state.keys.applied + 1;
-        let mut states = Vec::with_capacity(ops.len());
+        let mut values = Vec::with_capacity(ops.len());
         for (sub, op) in ops.into_iter().enumerate() {
             let new = Arc::new(successor(&state.keys, op, revision, sub as u32));
-            state.keys.apply(new.clone());
-            states.push(new);
+            values.push(new.body.as_ref().map(|body| body.value().clone()));
+            state.keys.apply(new);
         }
         state.keys.applied = revision;
-        if let Some(log) = &self.log {
-            log.add_commit(revision, &states);
-        }
-        drop(state);
-        let value = |new: &Arc<Revision>| new.body.as_ref().map(|body| body.value().clone());
-        Ok((revision, states.iter().map(value).collect()))
+        Ok((revision, values))
     }
 
     /// Make every commit so far durable; return the durable revision. Blocks on the disk.
     pub fn flush(&self) -> Result<u64> {
-        match &self.log {
-            Some(log) => log.flush(),
-            None => Ok(read(&self.state).keys.applied),
-        }
+        Ok(read(&self.state).keys.applied)
     }
 
     /// Make durable revisions up to `revision` visible; return the ids of watchers that have news, ascending.
     pub fn publish(&self, revision: u64) -> Vec<u64> {
         let mut state = write(&self.state);
-        let durable = self.log.as_ref().map_or(state.keys.applied, Log::durable);
-        let upto = revision.min(durable);
+        let upto = revision.min(state.keys.applied);
         let published = state.keys.published;
         if upto <= published {
             return Vec::new();
@@ -228,60 +205,24 @@ impl Store {
                 current: state.keys.published,
             });
         }
-        if revision > state.keys.floor {
-            state.keys.compact(revision);
-            if let Some(log) = &self.log {
-                log.add_compaction(revision);
-            }
-        }
+        state.keys.compact(revision);
         Ok(())
     }
 
-    /// Write a snapshot and drop the log behind it; return its revision. Blocks on the disk; commits and flushes may go on.
-    /// In memory there is nothing to write.
+    /// Write a snapshot and drop the log behind it; return its revision. Blocks on the disk; commits may go on.
     pub fn snapshot(&self) -> Result<u64> {
-        let Some(log) = &self.log else {
-            return Ok(self.revision());
-        };
-        log.replace_by_snapshot(|disk, uuid| {
-            let (cut, (floor, states)) = log.cut(|revision| {
-                let state = read(&self.state);
-                (state.keys.floor, state.keys.retained(revision))
-            })?;
-            let header = snapshot::Header {
-                uuid: *uuid,
-                revision: cut.revision,
-                floor,
-                segment: cut.segment,
-                chain: cut.chain,
-                count: states.len() as u64,
-            };
-            Ok((cut, snapshot::save(disk, &header, &states)?))
-        })
+        Ok(self.revision())
     }
 
-    /// Flush, take no more writes and release the directory. Closing twice does nothing.
+    /// Flush and release the directory.
     pub fn close(&self) -> Result<()> {
-        let Some(log) = &self.log else {
-            return Ok(());
-        };
-        if log.check().is_err() {
-            log.close();
-            return Ok(());
-        }
-        let flushed = log.flush();
-        log.close();
-        flushed.map(|_| ())
+        self.flush().map(|_| ())
     }
 
     /// Figures for metrics and tests.
     pub fn stats(&self) -> BTreeMap<&'static str, u64> {
-        let (log_bytes, snapshot_bytes, flushes) = self.log.as_ref().map_or((0, 0, 0), Log::sizes);
         let state = read(&self.state);
         BTreeMap::from([
-            ("log_bytes", log_bytes),
-            ("snapshot_bytes", snapshot_bytes),
-            ("flushes", flushes),
             ("keys", state.keys.key_count() as u64),
             ("events", state.keys.history_len() as u64),
             ("index_pairs", state.keys.index_len() as u64),

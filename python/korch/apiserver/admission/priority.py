@@ -1,0 +1,56 @@
+"""Priority: a pod's class becomes a number. Without PriorityClass objects only the two of the system are known.
+
+Mirrors plugin/pkg/admission/priority/admission.go.
+"""
+
+from __future__ import annotations
+
+from korch.api.errors import Forbidden
+from korch.api.meta import at
+from korch.apiserver.admission import AdmissionRequest
+from korch.apiserver.records import Records, load
+from korch.resources.resource import Catalogue
+
+SYSTEM_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_DEFAULT_PREEMPTION = "PreemptLowerPriority"
+
+
+class Priority:
+    """Resolves `spec.priorityClassName` of new pods."""
+
+    def __init__(self, records: Records, catalogue: Catalogue) -> None:
+        self._records = records
+        self._catalogue = catalogue
+
+    def admit(self, request: AdmissionRequest) -> None:
+        """Fill in `spec.priority` and `spec.preemptionPolicy`; raise Forbidden for an unknown class or another number."""
+        if request.operation != "CREATE" or not request.concerns("", "pods") or request.obj is None:
+            return
+        pod = request.obj
+        spec = pod.setdefault("spec", {})
+        name = at(pod, "metadata", "name") or at(pod, "metadata", "generateName") or ""
+        class_name = spec.get("priorityClassName") or ""
+        value, policy = self._resolve(class_name)
+        if value is None:
+            raise Forbidden("", "pods", name, f"no PriorityClass with name {class_name} was found")
+        given = spec.get("priority")
+        if given is not None and given != value:
+            why = (
+                f"the integer value of priority ({given}) must not be provided in pod spec; "
+                f"priority admission controller computed {value} from the given PriorityClass name"
+            )
+            raise Forbidden("", "pods", name, why)
+        spec["priority"] = value
+        spec.setdefault("preemptionPolicy", policy)
+
+    def _resolve(self, class_name: str) -> tuple[int | None, str]:
+        if not class_name:
+            return 0, _DEFAULT_PREEMPTION
+        if class_name in SYSTEM_CLASSES:
+            return SYSTEM_CLASSES[class_name], _DEFAULT_PREEMPTION
+        classes = self._catalogue.get("scheduling.k8s.io", "v1", "priorityclasses")
+        found = classes and self._records.storage.get(classes.key("", class_name))
+        if not classes or not found:
+            return None, ""
+        priority_class = load(classes, found.value)
+        return priority_class.get("value") or 0, priority_class.get("preemptionPolicy") or _DEFAULT_PREEMPTION

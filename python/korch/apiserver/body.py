@@ -1,0 +1,87 @@
+"""Request bodies become JSON bytes: JSON as it came, YAML decoded, protobuf transcoded from its Kubernetes envelope.
+
+Answers are always JSON or YAML, so protobuf is only ever read. Mirrors apiserver's negotiated input serializers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import yaml
+
+from korch._core import native
+from korch.api.errors import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+BODY_BYTES_MAX = 3 * 1024 * 1024
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
+_PROTOBUF_MAGIC = b"k8s\x00"
+_JSON = ("", "*/*", "application/json")
+_YAML = ("application/yaml", "application/x-yaml", "text/yaml")
+PATCH_TYPES = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+}
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """Return the Content-Type without its parameters, in lower case."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def to_json(body: bytes, content_type: str) -> bytes:
+    """Return `body` as JSON. Raises UnsupportedMediaType, BadRequest."""
+    if content_type in _JSON and not body.startswith(_PROTOBUF_MAGIC):
+        return body
+    if content_type in _YAML:
+        return _from_yaml(body)
+    if content_type == _PROTOBUF or (content_type in _JSON and body.startswith(_PROTOBUF_MAGIC)):
+        try:
+            return native.protobuf_to_json(body)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+    raise UnsupportedMediaType(
+        "the body of the request was in an unknown format - accepted media types include: "
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    )
+
+
+def patch_kind(content_type: str) -> str:
+    """Return json, merge or strategic. Raises UnsupportedMediaType for anything else, server-side apply included."""
+    kind = PATCH_TYPES.get(content_type)
+    if kind is None:
+        raise UnsupportedMediaType(
+            "the body of the request was in an unknown format - accepted media types include: " + ", ".join(sorted(PATCH_TYPES))
+        )
+    return kind
+
+
+def check_size(size: int) -> None:
+    """Raise RequestEntityTooLarge when a body of `size` bytes is more than the server reads."""
+    if size > BODY_BYTES_MAX:
+        raise RequestEntityTooLarge(f"Request entity too large: limit is {BODY_BYTES_MAX}")
+
+
+def to_yaml(body: bytes) -> bytes:
+    """Return a JSON document as YAML, for clients that accept nothing else."""
+    return yaml.safe_dump(orjson.loads(body), sort_keys=False).encode()
+
+
+def _from_yaml(body: bytes) -> bytes:
+    try:
+        value: Any = yaml.load(body, Loader=_JsonLikeLoader)
+        return orjson.dumps(value)
+    except (yaml.YAMLError, orjson.JSONEncodeError) as error:
+        raise BadRequest(f"error converting YAML to JSON: {error}") from error
+
+
+class _JsonLikeLoader(yaml.SafeLoader):
+    """YAML as JSON would have it: dates stay text."""
+
+
+_JsonLikeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

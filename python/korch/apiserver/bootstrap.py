@@ -1,0 +1,93 @@
+"""What exists before anybody asks: the system's namespaces, and the Service `kubernetes` that leads to this server.
+
+Level-triggered: `run` looks at everything every ten seconds and makes it right, so a deletion or a change of address heals.
+Mirrors pkg/controlplane's systemnamespaces and kubernetesservice controllers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from korch.api.errors import AlreadyExists, ApiError, NotFound
+from korch.api.gvk import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, ResourceRef
+from korch.client.protocol import Client
+from korch.runtime.log import get_logger
+
+log = get_logger("bootstrap")
+
+Object = dict[str, Any]
+
+SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+INTERVAL_S = 10.0
+_NAME, _NAMESPACE = "kubernetes", "default"
+
+
+class Bootstrap:
+    """Keeps the system's own objects. `address` is the IP (not a name) and `port` at which clients reach this server."""
+
+    def __init__(self, client: Client, *, service_address: str, address: str, port: int) -> None:
+        self._client = client
+        self._service_address = service_address
+        self._address = address
+        self._port = port
+        self.is_done = False
+
+    async def run(self) -> None:
+        """Make and keep the objects; returns only when cancelled."""
+        while True:
+            try:
+                await self.ensure()
+                self.is_done = True
+            except (ApiError, ConnectionError) as error:
+                log.warning("system objects are not right yet", error=str(error))
+            await asyncio.sleep(INTERVAL_S if self.is_done else 0.5)
+
+    async def ensure(self) -> None:
+        """Make everything right once. Raises ApiError."""
+        for name in SYSTEM_NAMESPACES:
+            await self._ensure_exists(NAMESPACES, "", {"metadata": {"name": name}})
+        labels = {"component": "apiserver", "provider": "kubernetes"}
+        port = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": self._port}
+        spec: Object = {"clusterIP": self._service_address, "type": "ClusterIP", "ports": [port], "sessionAffinity": "None"}
+        await self._ensure_exists(SERVICES, _NAMESPACE, {"metadata": {"name": _NAME, "labels": labels}, "spec": spec})
+        await self._ensure_same(ENDPOINTS, self._endpoints(), ("subsets",))
+        await self._ensure_same(ENDPOINT_SLICES, self._endpoint_slice(), ("addressType", "endpoints", "ports"))
+
+    def _endpoints(self) -> Object:
+        ports = [{"name": "https", "port": self._port, "protocol": "TCP"}]
+        # The label keeps the mirroring controller away: the slice is written here.
+        labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+        return {"metadata": {"name": _NAME, "labels": labels}, "subsets": [{"addresses": [{"ip": self._address}], "ports": ports}]}
+
+    def _endpoint_slice(self) -> Object:
+        return {
+            "metadata": {"name": _NAME, "labels": {"kubernetes.io/service-name": _NAME}},
+            "addressType": "IPv6" if ":" in self._address else "IPv4",
+            "endpoints": [{"addresses": [self._address], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
+        }
+
+    async def _ensure_exists(self, ref: ResourceRef, namespace: str, obj: Object) -> None:
+        try:
+            await self._client.get(ref, obj["metadata"]["name"], namespace=namespace)
+        except NotFound:
+            try:
+                await self._client.create(ref, _typed(ref, obj), namespace=namespace)
+            except AlreadyExists:
+                return
+
+    async def _ensure_same(self, ref: ResourceRef, wanted: Object, fields: tuple[str, ...]) -> None:
+        try:
+            present: Object = orjson.loads(await self._client.get(ref, _NAME, namespace=_NAMESPACE))
+        except NotFound:
+            await self._ensure_exists(ref, _NAMESPACE, wanted)
+            return
+        if any(present.get(field) != wanted[field] for field in fields):
+            await self._client.update(ref, present | {field: wanted[field] for field in fields}, name=_NAME, namespace=_NAMESPACE)
+
+
+def _typed(ref: ResourceRef, obj: Object) -> Object:
+    return {"apiVersion": ref.api_version, "kind": ref.kind, **obj}

@@ -1,0 +1,259 @@
+"""The HTTP face: who asks and may they, then FastAPI's routes for the small documents and one route for every resource path.
+
+`Front` is the outermost ASGI application: it parses the request, authenticates, authorizes, counts, and turns whatever goes
+wrong into a Status. Behind it stand FastAPI (version, health, metrics, discovery, OpenAPI) and, as its last route, the resource
+endpoint. A bug is logged with its traceback and answered with a Status of 500 that says nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from korch.api.errors import ApiError, Forbidden, InternalError, MethodNotAllowed, NoSuchPath
+from korch.apiserver.discovery import Discovery
+from korch.apiserver.document import Answer
+from korch.apiserver.encoding import dump
+from korch.apiserver.exchange import GZIP_BYTES_MIN, Disconnected, Exchange, headers_of, query_of
+from korch.apiserver.health import Health
+from korch.apiserver.identity import Authenticator, Authorizer, User
+from korch.apiserver.metrics import CONTENT_TYPE, Metrics
+from korch.apiserver.openapi import OpenAPI
+from korch.apiserver.request_info import RequestInfo, is_true, parse
+from korch.apiserver.resource_endpoint import ResourceEndpoint, refuse_socket
+from korch.runtime.context import Runtime
+from korch.runtime.log import get_logger
+
+log = get_logger("apiserver")
+
+VERSION = {
+    "major": "1",
+    "minor": "37",
+    "emulationMajor": "1",
+    "emulationMinor": "37",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "36",
+    "gitVersion": "v1.37.2",
+    "gitCommit": "korch",
+    "gitTreeState": "clean",
+    "buildDate": "2026-11-01T00:00:00Z",
+    "goVersion": "none",
+    "compiler": "korch",
+    "platform": "linux/amd64",
+}
+_EXCHANGE = "korch.exchange"
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class Front:
+    """ASGI: identity, permission, metrics and errors around `inner`."""
+
+    def __init__(self, inner: Any, *, runtime: Runtime, authenticator: Authenticator, authorizer: Authorizer, metrics: Metrics) -> None:
+        self._inner = inner
+        self._runtime = runtime
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._metrics = metrics
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._inner(scope, receive, send)
+            return
+        headers, query = headers_of(scope), query_of(scope)
+        info = parse(scope.get("method", "GET"), scope["path"], query)
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send, headers, query, info)
+            return
+        started = self._runtime.clock.monotonic()
+        code = 0
+
+        async def counted(message: Any) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"audit-id", audit_id)]
+            await send(message)
+
+        audit_id = self._runtime.rng.uid().encode()
+        exchange = Exchange(scope, receive, counted, headers=headers, query=query, info=info, user=User(""), offload=self._runtime.offload)
+        self._metrics.begin(info)
+        try:
+            exchange.user = self._admitted(headers, info)
+            scope[_EXCHANGE] = exchange
+            await self._inner(scope, receive, counted)
+        except ApiError as error:
+            if code == 0:
+                await exchange.refuse(error)
+        except Disconnected:
+            code = code or 499
+        except Exception as error:
+            log.error("request failed", path=info.path, verb=info.verb, exc_info=error)
+            if code == 0:
+                await exchange.refuse(bug())
+        finally:
+            seconds = self._runtime.clock.monotonic() - started
+            self._metrics.end(info, code=code or 500, seconds=seconds, is_dry_run="dryRun" in query)
+
+    async def _socket(self, scope: Any, receive: Any, send: Any, headers: Any, query: Any, info: RequestInfo) -> None:
+        socket = WebSocket(scope, receive, send)
+        try:
+            user = self._admitted(headers, info)
+            scope[_EXCHANGE] = (user, query, info)
+            await self._inner(scope, receive, send)
+        except ApiError as error:
+            await refuse_socket(socket, error)
+
+    def _admitted(self, headers: dict[str, str], info: RequestInfo) -> User:
+        """Return who asks. Raises Unauthorized, Forbidden."""
+        user = self._authenticator.authenticate(headers)
+        reason = self._authorizer.authorize(user, info)
+        if reason:
+            raise forbidden(user, info, reason)
+        return user
+
+
+def bug() -> ApiError:
+    """Return what a client is told of a mistake of ours; the log has the rest."""
+    return InternalError("an error on the server has prevented the request from succeeding")
+
+
+def forbidden(user: User, info: RequestInfo, reason: str) -> ApiError:
+    """Return upstream's refusal: who may not do what, where, and why."""
+    if not info.is_resource:
+        return ApiError(403, "Forbidden", f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}": {reason}')
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
+    why = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {scope}: {reason}'
+    return Forbidden(info.group, info.resource, info.name, why)
+
+
+class _Resources:
+    """The route of every resource path: an ASGI application, so that nothing of a framework stands in its way."""
+
+    def __init__(self, endpoint: ResourceEndpoint) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            user, query, info = scope[_EXCHANGE]
+            await self._endpoint.answer_socket(WebSocket(scope, receive, send), info, user, query)
+            return
+        exchange: Exchange = scope[_EXCHANGE]
+        if not exchange.info.is_resource:
+            await exchange.refuse(NoSuchPath())
+            return
+        try:
+            await self._endpoint.answer(exchange, receive, send)
+        except ApiError as error:
+            await exchange.refuse(error)
+        except Disconnected:
+            return
+        except Exception as error:
+            # Answered here, because the framework would send a page of its own.
+            log.error("request failed", path=exchange.info.path, verb=exchange.info.verb, exc_info=error)
+            await exchange.refuse(bug())
+
+
+class Documents:
+    """What is served beside resources: health, metrics, version, discovery, OpenAPI."""
+
+    def __init__(
+        self, *, discovery: Discovery, openapi: OpenAPI, health: Health, metrics: Metrics, runtime: Runtime, server_address: str
+    ) -> None:
+        self._discovery = discovery
+        self._openapi = openapi
+        self._health = health
+        self._metrics = metrics
+        self._runtime = runtime
+        self._server_address = server_address
+        self._openapi_lock = asyncio.Lock()
+
+    def add_to(self, app: FastAPI) -> None:
+        """Register the routes."""
+        for path in ("/version", "/version/"):
+            app.add_api_route(path, self.version)
+        app.add_api_route("/metrics", self.metrics)
+        app.add_api_route("/", self.paths)
+        for path in ("/healthz", "/livez", "/readyz"):
+            app.add_api_route(path, self.health)
+            app.add_api_route(path + "/{check:path}", self.health)
+        app.add_api_route("/openapi/{document:path}", self.openapi)
+        for path in ("/api", "/api/", "/apis", "/apis/", "/api/{version}", "/apis/{group}", "/apis/{group}/{version}"):
+            app.add_api_route(path, self.discovery)
+
+    async def version(self) -> Response:
+        """Answer /version."""
+        return Response(dump(VERSION), media_type="application/json")
+
+    async def metrics(self) -> Response:
+        """Answer /metrics."""
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE)
+
+    async def paths(self) -> Response:
+        """Answer / with what else there is."""
+        listed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+        return Response(dump({"paths": listed}), media_type="application/json")
+
+    async def health(self, request: Request) -> Response:
+        """Answer /healthz, /livez, /readyz and the single checks below them."""
+        query = request.query_params
+        told = self._health.answer(request.url.path, is_verbose=is_true(query.get("verbose")), excluded=query.getlist("exclude"))
+        if told is None:
+            raise NoSuchPath()
+        return Response(told[1], told[0], media_type="text/plain; charset=utf-8", headers={"X-Content-Type-Options": "nosniff"})
+
+    async def openapi(self, request: Request) -> Response:
+        """Answer below /openapi. A document takes up to 100 ms of CPU when it is first asked for, so it is made beside the loop."""
+        path, query = request.url.path, request.url.query
+        accept, known = request.headers.get("accept", ""), request.headers.get("if-none-match", "")
+        async with self._openapi_lock:
+            found = await self._runtime.offload.run(lambda: self._openapi.answer(path, query=query, accept=accept, if_none_match=known))
+        return await self._prepared(request, found)
+
+    async def discovery(self, request: Request) -> Response:
+        """Answer /api, /apis and the lists below them."""
+        accept, known = request.headers.get("accept", ""), request.headers.get("if-none-match", "")
+        path = request.url.path
+        found = self._discovery.answer(path, accept=accept, if_none_match=known, server_address=self._server_address)
+        return await self._prepared(request, found)
+
+    async def _prepared(self, request: Request, found: Answer | None) -> Response:
+        if found is None:
+            raise NoSuchPath()
+        headers, body = dict(found.headers), found.body
+        if len(body) >= GZIP_BYTES_MIN and "gzip" in request.headers.get("accept-encoding", ""):
+            body = await self._runtime.offload.run(gzip.compress, body, 1)
+            headers |= {"Content-Encoding": "gzip", "Vary": "Accept, Accept-Encoding"}
+        return Response(body, found.status, headers)
+
+
+def build_app(documents: Documents, endpoint: ResourceEndpoint, routes: Sequence[BaseRoute] = ()) -> FastAPI:
+    """Return the application that stands behind `Front`. `routes` come before all others, resource paths next."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.router.routes.extend(routes)
+    resources = _Resources(endpoint)
+    for path in ("/api/{version}/{rest:path}", "/apis/{group}/{version}/{rest:path}"):
+        app.router.routes.append(Route(path, resources, methods=_METHODS))
+        app.router.routes.append(WebSocketRoute(path, resources))
+    documents.add_to(app)
+
+    async def refuse(_request: Request, error: Exception) -> Response:
+        shown = error if isinstance(error, ApiError) else _as_status(error)
+        return Response(dump(shown.status()), shown.code, shown.headers, "application/json")
+
+    app.add_exception_handler(ApiError, refuse)
+    app.add_exception_handler(HTTPException, refuse)
+    return app
+
+
+def _as_status(error: Exception) -> ApiError:
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return MethodNotAllowed()
+    return NoSuchPath()

@@ -1,0 +1,62 @@
+"""What the server tells Prometheus, under kube-apiserver's names. One registry a server, since a process may run several."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from korch.apiserver.request_info import RequestInfo
+
+_DURATION_BUCKETS_S = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
+_REQUEST_LABELS = ("verb", "group", "version", "resource", "subresource", "scope", "component", "dry_run", "code")
+_DURATION_LABELS = ("verb", "group", "version", "resource", "subresource", "scope", "component", "dry_run")
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Counters of one server."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._total = Counter("apiserver_request_total", "Requests by verb, resource and code.", _REQUEST_LABELS, registry=registry)
+        self._duration = Histogram(
+            "apiserver_request_duration_seconds",
+            "Response latency in seconds, watches left out.",
+            _DURATION_LABELS,
+            buckets=_DURATION_BUCKETS_S,
+            registry=registry,
+        )
+        self._inflight = Gauge("apiserver_current_inflight_requests", "Requests being served.", ("request_kind",), registry=registry)
+        self._watches = Gauge("apiserver_longrunning_requests", "Open watches and streams.", ("verb", "resource"), registry=registry)
+
+    def begin(self, info: RequestInfo) -> None:
+        """A request has been taken in."""
+        if _is_long(info):
+            self._watches.labels(info.verb.upper(), info.resource).inc()
+        else:
+            self._inflight.labels("readOnly" if info.verb in ("get", "list") else "mutating").inc()
+
+    def end(self, info: RequestInfo, *, code: int, seconds: float, is_dry_run: bool) -> None:
+        """Its answer has gone out."""
+        verb = "APPLY" if info.verb == "apply" else info.verb.upper()
+        scope = "resource" if info.name else "namespace" if info.namespace else "cluster" if info.is_resource else ""
+        labels = (verb, info.group, info.version, info.resource, info.subresource, scope, "apiserver", "All" if is_dry_run else "")
+        self._total.labels(*labels, str(code)).inc()
+        if _is_long(info):
+            self._watches.labels(info.verb.upper(), info.resource).dec()
+            return
+        self._inflight.labels("readOnly" if info.verb in ("get", "list") else "mutating").dec()
+        self._duration.labels(*labels).observe(seconds)
+
+    def text(self) -> bytes:
+        """Return the exposition text."""
+        return generate_latest(self._registry)
+
+
+def _is_long(info: RequestInfo) -> bool:
+    return info.verb == "watch" or info.subresource in ("log", "exec", "attach", "portforward", "proxy")

@@ -1,0 +1,418 @@
+"""Every verb on every kind: from a decoded request to one commit, and from stored bytes to the answer.
+
+A write is decoded once, defaulted, admitted, checked, stamped, encoded once and committed under the condition that nobody else
+wrote in between. Nothing awaits between reading the store and applying the commit, so what admission saw is still true
+when the write happens; when the condition fails the change is made again on the new state (or refused, if the request named a
+version). The same pipeline serves HTTP and the in-process client. Mirrors apiserver's registry/generic/registry/store.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from korch._core import native
+from korch.api import patch as patches
+from korch.api.errors import AlreadyExists, ApiError, BadRequest, Cause, Conflict, InternalError, Invalid, MethodNotAllowed, NotFound
+from korch.apiserver import deletion, objects
+from korch.apiserver.admission import Admission, AdmissionRequest, Object
+from korch.apiserver.allocation import Claim
+from korch.apiserver.codec import Codec, normal
+from korch.apiserver.encoding import dump, success
+from korch.apiserver.identity import APISERVER, User
+from korch.apiserver.options import RemovalOptions, WriteOptions
+from korch.apiserver.records import Records, to_kind
+from korch.resources.resource import Catalogue, Context, Resource
+from korch.runtime.context import Runtime
+
+_GENERATED_NAME_TRIES = 8
+_GENERATED_NAME_BASE_MAX = 58
+_PATCH_TRIES = 5
+_UPDATE_TRIES = 100
+
+Prepare = Callable[[Resource, Object, Object, Context], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a request is about: a kind, and where in it. `name` is empty for collections."""
+
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    user: User = APISERVER
+
+
+@dataclass(slots=True)
+class Outcome:
+    """An answer: the encoded document, its HTTP code, and warnings for the client."""
+
+    body: bytes
+    code: int = 200
+    warnings: list[str] = field(default_factory=list)
+
+
+class Allocator(Protocol):
+    """The part of the allocator that the pipeline calls; see `allocation.ServiceAllocator`."""
+
+    def claim_create(self, service: Object) -> Claim:
+        """Take what a new object needs."""
+        ...
+
+    def claim_update(self, service: Object, old: Object) -> Claim:
+        """Take what a changed object needs."""
+        ...
+
+    def claim_delete(self, service: Object) -> Claim:
+        """Return a claim that gives back everything."""
+        ...
+
+
+class Pipeline:
+    """The verbs. `allocators` maps (group, plural) to what hands out addresses for that kind."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        records: Records,
+        catalogue: Catalogue,
+        codec: Codec,
+        admission: Sequence[Admission],
+        allocators: Mapping[tuple[str, str], Allocator],
+    ) -> None:
+        self.runtime = runtime
+        self.records = records
+        self.catalogue = catalogue
+        self.codec = codec
+        self._admission = admission
+        self._allocators = allocators
+
+    def get(self, target: Target) -> bytes:
+        """Return the stored bytes. Raises NotFound."""
+        found = self.records.read(target.resource, target.namespace, target.name)
+        if found is None:
+            raise NotFound(target.resource.group, target.resource.plural, target.name)
+        return found[0]
+
+    async def create(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
+        """Store a new object. Raises AlreadyExists, Invalid, BadRequest, Forbidden, NotFound (namespace)."""
+        resource = target.resource
+        warnings: list[str] = []
+        obj = self.codec.decode(resource, body, options.field_validation, warnings)
+        objects.check_address(resource, obj, target.namespace, target.name)
+        metadata = obj["metadata"]
+        if metadata.get("resourceVersion") not in (None, "", "0"):
+            raise BadRequest("resourceVersion should not be set on objects to be created")
+        metadata.pop("resourceVersion", None)
+        base = metadata.get("generateName") or ""
+        is_generated = bool(base) and not metadata.get("name")
+        for attempt in range(_GENERATED_NAME_TRIES):
+            if is_generated:
+                metadata["name"] = base[:_GENERATED_NAME_BASE_MAX] + self.runtime.rng.name_suffix()
+            try:
+                stored = await self._create_once(target, obj, options)
+            except AlreadyExists:
+                if not is_generated or attempt == _GENERATED_NAME_TRIES - 1:
+                    raise
+                obj = self.codec.decode(resource, body, "Ignore", [])
+                objects.check_address(resource, obj, target.namespace, target.name)
+                metadata = obj["metadata"]
+                continue
+            return Outcome(stored, 201, warnings)
+        raise InternalError("no free name was generated")
+
+    async def _create_once(self, target: Target, obj: Object, options: WriteOptions) -> bytes:
+        resource = target.resource
+        metadata = obj["metadata"]
+        resource.strategy.default(obj)
+        objects.stamp_new(resource, obj, uid=self.runtime.rng.uid(), now=self.runtime.clock.now())
+        self._admit("CREATE", target, obj, None, options.is_dry_run)
+        objects.prepare_create(resource, obj, self._context(target))
+        name, namespace = metadata["name"], metadata.get("namespace") or ""
+        claim = self._claim(resource, "create", obj)
+        try:
+            if options.is_dry_run:
+                if self.records.read(resource, namespace, name) is not None:
+                    raise AlreadyExists(resource.group, resource.plural, name)
+                return dump(obj)
+            _, values = await self.records.storage.commit([self.records.put(resource, obj, 0)])
+        except (native.KeyExists, native.RevisionMismatch) as error:
+            _cancel(claim)
+            raise AlreadyExists(resource.group, resource.plural, name) from error
+        except ApiError:
+            _cancel(claim)
+            raise
+        if options.is_dry_run:
+            _cancel(claim)
+        return to_kind(resource, _stored(values))
+
+    async def update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
+        """Replace an object (or its status). Raises NotFound, Conflict, Invalid, BadRequest."""
+        resource = target.resource
+        warnings: list[str] = []
+        fresh: list[Object] = [self.codec.decode(resource, body, options.field_validation, warnings)]
+
+        def replace(_old: Object, _old_bytes: bytes) -> Object:
+            # What an earlier try has changed is decoded again.
+            new = fresh.pop() if fresh else self.codec.decode(resource, body, "Ignore", [])
+            if target.subresource:
+                new["metadata"].setdefault("name", target.name)
+            objects.check_address(resource, new, target.namespace, "")
+            given = new["metadata"].get("name") or ""
+            if given != target.name:
+                if not given:
+                    raise Invalid(
+                        resource.group,
+                        resource.kind,
+                        "",
+                        [Cause("FieldValueRequired", "Required value: name is required", "metadata.name")],
+                    )
+                raise BadRequest(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
+            return new
+
+        try:
+            stored = await self.modify(target, replace, options)
+        except NotFound as error:
+            is_own = error.details.get("name") == target.name and error.details.get("kind") == resource.plural
+            if target.subresource or not resource.strategy.allows_create_on_update or not is_own:
+                raise
+            return await self._create_by_update(target, body, options)
+        return Outcome(stored, 200, warnings)
+
+    async def _create_by_update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
+        """A PUT to a name that is free creates the object, unless the body says that it knew an older one."""
+        resource = target.resource
+        obj = self.codec.decode(resource, body, "Ignore", [])
+        metadata = obj["metadata"]
+        if metadata.get("uid"):
+            why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: "
+            raise Conflict(resource.group, resource.plural, target.name, why)
+        if metadata.get("resourceVersion") not in (None, "", "0"):
+            raise NotFound(resource.group, resource.plural, target.name)
+        return await self.create(target, body, options)
+
+    async def patch(self, target: Target, patch: bytes, patch_type: str, options: WriteOptions) -> Outcome:
+        """Apply a json, merge or strategic patch. Raises NotFound, Conflict, Invalid, BadRequest."""
+        resource = target.resource
+        warnings: list[str] = []
+
+        def change(_old: Object, old_bytes: bytes) -> Object:
+            warnings.clear()
+            patched = self.apply_patch(resource.schema, resource.kind, old_bytes, patch, patch_type)
+            new = self.decode_patched(resource.schema, patched, patch, options.field_validation, warnings)
+            given_kind, given_version = new.get("kind", resource.kind), new.get("apiVersion", resource.api_version)
+            if given_kind != resource.kind or given_version != resource.api_version:
+                raise BadRequest(
+                    f"the API version in the data ({given_version}) does not match the expected API version ({resource.api_version})"
+                    if given_kind == resource.kind
+                    else f"{given_kind} in version {given_version!r} cannot be handled as a {resource.kind}"
+                )
+            new = normal(new, resource.kind, resource.api_version)
+            objects.check_address(resource, new, target.namespace, target.name)
+            return new
+
+        stored = await self.modify(target, change, options, tries=_PATCH_TRIES)
+        return Outcome(stored, 200, warnings)
+
+    def apply_patch(self, definition: str, kind: str, old: bytes, patch: bytes, patch_type: str) -> bytes:
+        """Return `old` with the patch applied. Raises BadRequest for a malformed patch, Invalid for one that does not fit."""
+        try:
+            if patch_type == "json":
+                return patches.json_patch(old, patch)
+            if patch_type == "merge":
+                return patches.merge_patch(old, patch)
+            return patches.strategic_merge_patch(old, patch, definition, self.codec.schema)
+        except patches.MalformedPatch as error:
+            raise BadRequest(str(error)) from error
+        except patches.UnprocessablePatch as error:
+            raise ApiError(422, "Invalid", str(error)) from error
+
+    def decode_patched(self, definition: str, patched: bytes, patch: bytes, field_validation: str, warnings: list[str]) -> Object:
+        """Return the patched object, checked against its schema. Raises Invalid as upstream does for what the patch made wrong."""
+        try:
+            checked = self.codec.check(definition, patched)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        problem = checked.error
+        if not problem and checked.strict:
+            if field_validation == "Strict":
+                problem = "strict decoding error: " + ", ".join(checked.strict)
+            elif field_validation == "Warn":
+                warnings.extend(checked.strict)
+        if problem:
+            shown = patch.decode(errors="replace")
+            cause = Cause("FieldValueInvalid", f'Invalid value: "{shown}": {problem}', "patch")
+            raise Invalid("", "", "", [cause])
+        return orjson.loads(checked.body)
+
+    async def modify(
+        self,
+        target: Target,
+        change: Callable[[Object, bytes], Object],
+        options: WriteOptions,
+        *,
+        prepare: Prepare | None = None,
+        tries: int = _UPDATE_TRIES,
+    ) -> bytes:
+        """Change a stored object and return its new bytes. `change(old, old_bytes)` returns the wanted object.
+
+        A wanted object that carries another resourceVersion than the stored one is a Conflict. Lost races are repeated on the
+        new state, at most `tries` times; then they are a Conflict too. Raises NotFound, Conflict, Invalid.
+        """
+        resource = target.resource
+        for _ in range(tries):
+            found = self.records.read(resource, target.namespace, target.name)
+            if found is None:
+                raise NotFound(resource.group, resource.plural, target.name)
+            old_bytes, revision = found
+            old: Object = orjson.loads(old_bytes)
+            new = change(old, old_bytes)
+            objects.check_uid(resource, new, old)
+            objects.check_version(resource, new, old)
+            try:
+                return await self._modify_once(target, new, old, revision, options, prepare or _prepare_for(target))
+            except (native.RevisionMismatch, native.KeyMissing):
+                await self.records.storage.settled()
+        raise Conflict(resource.group, resource.plural, target.name)
+
+    async def _modify_once(self, target: Target, new: Object, old: Object, revision: int, options: WriteOptions, prepare: Prepare) -> bytes:
+        resource = target.resource
+        resource.strategy.default(new)
+        self._admit("UPDATE", target, new, old, options.is_dry_run)
+        claim = None if target.subresource else self._claim(resource, "update", new, old)
+        try:
+            prepare(resource, new, old, self._context(target))
+            new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+            if objects.is_finished(new, resource.kind == "Namespace" and resource.group == ""):
+                return await self._finish(resource, new, revision, options.is_dry_run)
+            if options.is_dry_run or objects.is_same(new, old):
+                _cancel(claim)
+                return dump(new)
+            _, values = await self.records.storage.commit([self.records.put(resource, new, revision)])
+        except (ApiError, native.StoreError):
+            _cancel(claim)
+            raise
+        if claim is not None:
+            claim.confirm()
+        return to_kind(resource, _stored(values))
+
+    async def _finish(self, resource: Resource, obj: Object, revision: int, is_dry_run: bool) -> bytes:
+        """Remove an object whose last finalizer has gone (or whose grace period is over); return its last state."""
+        answer = dump(obj)
+        if not is_dry_run:
+            claim = self._claim(resource, "delete", obj)
+            await self.records.storage.commit([self.records.delete(resource, obj, revision)])
+            if claim is not None:
+                claim.confirm()
+        return answer
+
+    async def delete(self, target: Target, options: RemovalOptions) -> Outcome:
+        """Delete one object, or begin to. Raises NotFound, Conflict (preconditions), Forbidden."""
+        resource = target.resource
+        for _ in range(_UPDATE_TRIES):
+            found = self.records.read(resource, target.namespace, target.name)
+            if found is None:
+                raise NotFound(resource.group, resource.plural, target.name)
+            old_bytes, revision = found
+            obj: Object = orjson.loads(old_bytes)
+            objects.check_preconditions(resource, obj, uid=options.uid, resource_version=options.resource_version)
+            self._admit("DELETE", target, None, obj, options.is_dry_run)
+            removal = deletion.mark(resource, obj, options, self.runtime.clock.now())
+            try:
+                if removal.ends:
+                    await self._finish(resource, obj, revision, options.is_dry_run)
+                    return self._ended(resource, obj)
+                if removal.changes and not options.is_dry_run:
+                    _, values = await self.records.storage.commit([self.records.put(resource, obj, revision)])
+                    return Outcome(to_kind(resource, _stored(values)), _pending_code(options))
+                return Outcome(dump(obj), _pending_code(options))
+            except (native.RevisionMismatch, native.KeyMissing):
+                await self.records.storage.settled()
+        raise Conflict(resource.group, resource.plural, target.name)
+
+    def _ended(self, resource: Resource, obj: Object) -> Outcome:
+        metadata = obj["metadata"]
+        if deletion.answers_object(resource):
+            return Outcome(dump(obj))
+        return Outcome(dump(success(metadata["name"], resource.group, resource.plural, metadata.get("uid", ""))))
+
+    async def delete_each(self, target: Target, values: Sequence[bytes], options: RemovalOptions) -> list[bytes]:
+        """Delete objects (bytes in the kind's form) one by one; those that vanish meanwhile are no error. Return what was deleted."""
+        deleted: list[bytes] = []
+        for value in values:
+            obj: Object = orjson.loads(value)
+            metadata = obj["metadata"]
+            one = Target(resource=target.resource, namespace=metadata.get("namespace") or "", name=metadata["name"], user=target.user)
+            try:
+                await self.delete(one, options)
+            except NotFound:
+                continue
+            deleted.append(dump(obj))
+        return deleted
+
+    def _admit(self, operation: Any, target: Target, obj: Object | None, old: Object | None, is_dry_run: bool) -> None:
+        metadata = (obj or old or {}).get("metadata") or {}
+        request = AdmissionRequest(
+            operation=operation,
+            resource=target.resource,
+            namespace=target.namespace,
+            name=target.name or metadata.get("name") or "",
+            subresource=target.subresource,
+            user=target.user,
+            obj=obj,
+            old=old,
+            is_dry_run=is_dry_run,
+        )
+        for plugin in self._admission:
+            plugin.admit(request)
+
+    def admit_creation(self, target: Target, obj: Object) -> None:
+        """Run admission for something that is posted but never stored as such (a review, a binding)."""
+        self._admit("CREATE", target, obj, None, False)
+
+    def _claim(self, resource: Resource, step: str, obj: Object, old: Object | None = None) -> Claim | None:
+        allocator = self._allocators.get((resource.group, resource.plural))
+        if allocator is None:
+            return None
+        if step == "create":
+            return allocator.claim_create(obj)
+        if step == "update":
+            return allocator.claim_update(obj, old or {})
+        return allocator.claim_delete(obj)
+
+    def _context(self, target: Target) -> Context:
+        return Context(now=self.runtime.clock.now(), user=target.user.name)
+
+    def require_verb(self, target: Target, verb: str) -> None:
+        """Raise MethodNotAllowed unless the kind (or its subresource) serves `verb`."""
+        verbs: Sequence[str] = target.resource.verbs
+        if target.subresource:
+            verbs = next((one.verbs for one in target.resource.subresources if one.name == target.subresource), ())
+        if verb not in verbs:
+            raise MethodNotAllowed()
+
+
+def _prepare_for(target: Target) -> Prepare:
+    return objects.prepare_status_update if target.subresource == "status" else objects.prepare_update
+
+
+def _pending_code(options: RemovalOptions) -> int:
+    """A deletion that was asked to wait for others is only accepted."""
+    is_waiting = options.orphan_dependents is False or options.propagation_policy == "Foreground"
+    return 202 if is_waiting else 200
+
+
+def _cancel(claim: Claim | None) -> None:
+    if claim is not None:
+        claim.cancel()
+
+
+def _stored(values: Sequence[bytes | None]) -> bytes:
+    value = values[0]
+    assert value is not None, "a put returns what it stored"
+    return value

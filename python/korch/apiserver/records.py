@@ -1,0 +1,80 @@
+"""Objects of a kind in the store: their bytes in the kind's own form, and the operations that write them.
+
+A kind whose objects are stored in another kind's form (events.k8s.io) is converted here and nowhere else; all others
+pass through untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from korch.apiserver.encoding import dump, encode
+from korch.resources.resource import Resource
+from korch.storage import Storage
+
+if TYPE_CHECKING:
+    from korch._core._native import Op
+
+Object = dict[str, Any]
+
+
+def to_kind(resource: Resource, value: bytes) -> bytes:
+    """Return stored bytes in the kind's form."""
+    if resource.storage is None:
+        return value
+    return dump(load(resource, value))
+
+
+def load(resource: Resource, value: bytes) -> Object:
+    """Return stored bytes as an object in the kind's form."""
+    obj: Object = orjson.loads(value)
+    if resource.storage is not None:
+        resource.from_storage(obj)
+    return obj
+
+
+def attributes(resource: Resource, obj: Object) -> tuple[dict[str, str], dict[str, str], Sequence[str]]:
+    """Return what the store indexes of an object: labels, fields (metadata.name and namespace among them) and owners' uids."""
+    metadata = obj["metadata"]
+    fields = {"metadata.name": metadata["name"]}
+    if resource.namespaced:
+        fields["metadata.namespace"] = metadata.get("namespace") or ""
+    for label, read in resource.selectable_fields.items():
+        fields[label] = read(obj)
+    owners = [one["uid"] for one in metadata.get("ownerReferences") or [] if one.get("uid")]
+    return dict(metadata.get("labels") or {}), fields, owners
+
+
+class Records:
+    """Reads objects from the store and makes the operations that write them."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def read(self, resource: Resource, namespace: str, name: str) -> tuple[bytes, int] | None:
+        """Return the object's bytes in the kind's form and its revision, None when there is none."""
+        record = self.storage.get(resource.key(namespace, name))
+        if record is None:
+            return None
+        return to_kind(resource, record.value), record.mod_revision
+
+    def put(self, resource: Resource, obj: Object, expected: int) -> Op:
+        """Return the operation that stores `obj`, provided that its key is at revision `expected` (0: that it is free).
+
+        Takes `obj` over when the kind is stored in another's form.
+        """
+        metadata = obj["metadata"]
+        key = resource.key(metadata.get("namespace") or "", metadata["name"])
+        if resource.storage is not None:
+            resource.to_storage(obj)
+        value, splice_at = encode(obj)
+        labels, fields, owners = attributes(resource, obj)
+        return key, value, expected, splice_at, labels, fields, owners
+
+    def delete(self, resource: Resource, obj: Object, expected: int) -> Op:
+        """Return the operation that removes `obj`, provided that it is at revision `expected`."""
+        metadata = obj["metadata"]
+        return resource.key(metadata.get("namespace") or "", metadata["name"]), None, expected, -1, {}, {}, ()

@@ -1,0 +1,180 @@
+"""Every resource path, HTTP and WebSocket, behind one route: from a parsed request to the dispatch, and back as an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from korch.api.errors import ApiError, BadRequest, MethodNotAllowed
+from korch.apiserver import forms
+from korch.apiserver.body import media_type, patch_kind, to_json, to_yaml
+from korch.apiserver.dispatch import Dispatch
+from korch.apiserver.encoding import dump
+from korch.apiserver.exchange import Exchange, until
+from korch.apiserver.identity import User
+from korch.apiserver.negotiation import LIST_FORMS, OBJECT_FORMS, Form, negotiate
+from korch.apiserver.options import ReadOptions, read_options, removal_options, write_options
+from korch.apiserver.pipeline import Outcome, Target
+from korch.apiserver.request_info import RequestInfo
+from korch.apiserver.watching import WatchStream
+from korch.runtime.context import Runtime
+
+# Answers a subresource over HTTP, and over a WebSocket, in place of the pipeline (log, exec, proxy ...).
+Connector = Callable[[Request, RequestInfo], Awaitable[Response]]
+SocketConnector = Callable[[WebSocket, RequestInfo], Awaitable[None]]
+
+
+class ResourceEndpoint:
+    """Answers requests on resource paths. `connectors` and `socket_connectors` are by (plural, subresource)."""
+
+    def __init__(self, dispatch: Dispatch, runtime: Runtime, closing: asyncio.Event) -> None:
+        self._dispatch = dispatch
+        self._runtime = runtime
+        self._closing = closing
+        self.connectors: dict[tuple[str, str], Connector] = {}
+        self.socket_connectors: dict[tuple[str, str], SocketConnector] = {}
+
+    async def answer(self, exchange: Exchange, receive: Any, send: Any) -> None:
+        """Answer one HTTP request. Raises ApiError for the caller to send."""
+        info = exchange.info
+        connector = self.connectors.get((info.resource, info.subresource))
+        if connector is not None:
+            self._target(info, exchange.user)
+            response = await connector(Request(exchange.scope, receive), info)
+            await response(exchange.scope, receive, send)
+            return
+        target = self._target(info, exchange.user)
+        match info.verb:
+            case "get":
+                await self._get(exchange, target)
+            case "list":
+                await self._list(exchange, target)
+            case "watch":
+                await self._watch(exchange, target)
+            case "create" | "update" | "patch":
+                await self._write(exchange, target)
+            case "delete":
+                await self._delete(exchange, target)
+            case "deletecollection":
+                body = await self._json_body(exchange)
+                removal = removal_options(exchange.query, body)
+                options = read_options(exchange.query, is_watch=False)
+                await self._send(exchange, await self._dispatch.delete_collection(target, options, removal), Form())
+            case _:
+                raise MethodNotAllowed()
+
+    async def answer_socket(self, socket: WebSocket, info: RequestInfo, user: User, query: Mapping[str, str]) -> None:
+        """Carry one WebSocket: a connector's, or a watch whose lines become messages. Raises ApiError before it is accepted."""
+        target = self._target(info, user)
+        connector = self.socket_connectors.get((info.resource, info.subresource))
+        if connector is not None:
+            await connector(socket, info)
+            return
+        if info.verb != "watch":
+            raise BadRequest("Upgrade request required")
+        target, options = self._watched(target, query)
+        stream = WatchStream(self._dispatch.pipeline.records.storage, target, options, rng=self._runtime.rng)
+        await socket.accept()
+
+        async def pump() -> None:
+            async for chunk in stream.lines():
+                for line in chunk.splitlines():
+                    await socket.send_text(line.decode())
+
+        async def gone() -> None:
+            try:
+                while True:
+                    await socket.receive_text()
+            except (WebSocketDisconnect, RuntimeError):
+                return
+
+        if await until(pump(), gone(), self._closing.wait()) != 1:
+            await socket.close()
+
+    def _target(self, info: RequestInfo, user: User) -> Target:
+        namespace = "" if info.resource == "namespaces" and not info.group else info.namespace
+        return self._dispatch.target(
+            user,
+            group=info.group,
+            version=info.version,
+            plural=info.resource,
+            namespace=namespace,
+            name=info.name,
+            subresource=info.subresource,
+        )
+
+    async def _get(self, exchange: Exchange, target: Target) -> None:
+        form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)
+        await self._send(exchange, Outcome(self._dispatch.get(target)), form, target)
+
+    async def _list(self, exchange: Exchange, target: Target) -> None:
+        form = negotiate(exchange.headers.get("accept", ""), forms=LIST_FORMS)
+        include = forms.include_object(exchange.query.get("includeObject", ""))
+        found = self._dispatch.list(target, read_options(exchange.query, is_watch=False))
+        body = forms.page(target, found, form, now=self._runtime.clock.now(), include=include)
+        await self._send(exchange, Outcome(body), Form(media=form.media))
+
+    async def _watch(self, exchange: Exchange, target: Target) -> None:
+        target, options = self._watched(target, exchange.query)
+        form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS, allow_yaml=False)
+        include = forms.include_object(exchange.query.get("includeObject", ""))
+        transform = forms.watch_transform(target.resource, form, now=self._runtime.clock.now, include=include)
+        stream = WatchStream(self._dispatch.pipeline.records.storage, target, options, rng=self._runtime.rng, transform=transform)
+        await exchange.stream(stream.lines(), content_type="application/json", closing=self._closing)
+
+    def _watched(self, target: Target, query: Mapping[str, str]) -> tuple[Target, ReadOptions]:
+        """Return what a watch is about; the deprecated path /watch/.../NAME watches one object."""
+        self._dispatch.pipeline.require_verb(target, "watch")
+        given = dict(query)
+        if target.name:
+            given["fieldSelector"] = f"metadata.name={target.name}"
+        return target, read_options(given, is_watch=True)
+
+    async def _write(self, exchange: Exchange, target: Target) -> None:
+        verb = exchange.info.verb
+        form = negotiate(exchange.headers.get("accept", ""), forms=() if target.resource.is_virtual else OBJECT_FORMS)
+        options = write_options(exchange.query)
+        if verb == "patch":
+            patch_type = patch_kind(media_type(exchange.headers))
+            body = await exchange.body()
+            outcome = await self._dispatch.patch(target, body, patch_type, options)
+        else:
+            body = await self._json_body(exchange)
+            write = self._dispatch.create if verb == "create" else self._dispatch.update
+            outcome = await write(target, body, options)
+        await self._send(exchange, outcome, form, target)
+
+    async def _delete(self, exchange: Exchange, target: Target) -> None:
+        form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)
+        body = await self._json_body(exchange)
+        outcome = await self._dispatch.delete(target, removal_options(exchange.query, body))
+        is_status = outcome.body.startswith(b'{"kind":"Status"')
+        await self._send(exchange, outcome, Form(media=form.media) if is_status else form, target)
+
+    async def _json_body(self, exchange: Exchange) -> bytes:
+        body = await exchange.body()
+        return to_json(body, media_type(exchange.headers)) if body else b""
+
+    async def _send(self, exchange: Exchange, outcome: Outcome, form: Form, target: Target | None = None) -> None:
+        body = outcome.body
+        if form.kind and target is not None:
+            include = forms.include_object(exchange.query.get("includeObject", ""))
+            body = forms.one_object(target.resource, body, form, now=self._runtime.clock.now(), include=include)
+        content_type = "application/json"
+        if form.media == "yaml":
+            body, content_type = to_yaml(body), "application/yaml"
+        await exchange.respond(body, code=outcome.code, content_type=content_type, warnings=outcome.warnings)
+
+
+async def refuse_socket(socket: WebSocket, error: ApiError) -> None:
+    """Deny a WebSocket that is not yet accepted, with the Status where the server can send one."""
+    if "websocket.http.response" in (socket.scope.get("extensions") or {}):
+        await socket.send_denial_response(Response(dump(error.status()), error.code, media_type="application/json"))
+        return
+    await socket.close(code=1008, reason=quote(error.message)[:120])

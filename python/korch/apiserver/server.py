@@ -1,0 +1,251 @@
+"""An API server as one value: store, catalogue and configuration in, an ASGI application and in-process clients out.
+
+Nothing here listens on a socket or reads a file, so any number of servers run in one process (tests, the simulator), and a
+composition root decides how requests reach `app`. Requests may be served as soon as the value is made; `run` keeps the system's own
+objects right and ends the open watches when it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.routing import BaseRoute
+
+from korch._core import native
+from korch.api.errors import ApiError
+from korch.apiserver.admission import Admission
+from korch.apiserver.admission.default_toleration_seconds import TOLERATION_S_DEFAULT, DefaultTolerationSeconds
+from korch.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from korch.apiserver.admission.priority import Priority
+from korch.apiserver.admission.service_account import ServiceAccount
+from korch.apiserver.allocation import ServiceAllocator
+from korch.apiserver.authn import reviews
+from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
+from korch.apiserver.bootstrap import Bootstrap
+from korch.apiserver.codec import Codec
+from korch.apiserver.discovery import Discovery
+from korch.apiserver.dispatch import Dispatch
+from korch.apiserver.health import Health
+from korch.apiserver.http import Documents, Front, build_app
+from korch.apiserver.identity import APISERVER, AllowEverybody, Authenticator, Authorizer, User
+from korch.apiserver.local import LocalClient
+from korch.apiserver.metrics import Metrics
+from korch.apiserver.openapi import OpenAPI
+from korch.apiserver.pipeline import Pipeline, Target
+from korch.apiserver.records import Records, load
+from korch.apiserver.resource_endpoint import ResourceEndpoint
+from korch.resources.openapi import native_schema
+from korch.resources.resource import Catalogue
+from korch.runtime.context import Runtime
+from korch.storage import Storage
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How a server presents itself and whom it believes.
+
+    `node_port_range` includes both ends. `advertise_host` is an IP address: what the Service `kubernetes` leads to. `tokens`
+    answers TokenReviews and TokenRequests. `routes` are served before all others, `toleration_s` is what pods get by default.
+    """
+
+    service_cidr: str = "10.96.0.0/16"
+    node_port_range: tuple[int, int] = (30000, 32767)
+    advertise_host: str = "127.0.0.1"
+    advertise_port: int = 6443
+    authenticator: Authenticator = field(default_factory=AllowEverybody)
+    authorizer: Authorizer = field(default_factory=AllowEverybody)
+    tokens: ServiceAccountTokens | None = None
+    toleration_s: int = TOLERATION_S_DEFAULT
+    routes: Sequence[BaseRoute] = ()
+
+
+class ApiServer:
+    """Serves the kinds of `catalogue` out of `storage`."""
+
+    def __init__(self, runtime: Runtime, storage: Storage, catalogue: Catalogue, config: ServerConfig = ServerConfig()) -> None:
+        self._runtime = runtime
+        self._storage = storage
+        self._config = config
+        self._closing = asyncio.Event()
+        self._records = Records(storage)
+        self._catalogue = catalogue
+        self.services = ServiceAllocator(cidr=config.service_cidr, node_ports=config.node_port_range, rng=runtime.rng)
+        self.pipeline = Pipeline(
+            runtime=runtime,
+            records=self._records,
+            catalogue=catalogue,
+            codec=Codec(native_schema()),
+            admission=self._admission(),
+            allocators={("", "services"): self.services},
+        )
+        self.dispatch = Dispatch(self.pipeline)
+        self._add_reviews()
+        self._rebuild_services()
+        self.metrics = Metrics()
+        self._bootstrap = Bootstrap(
+            self.client(APISERVER),
+            service_address=self.services.first_address,
+            address=config.advertise_host,
+            port=config.advertise_port,
+        )
+        self.health = Health(
+            live={"ping": lambda: "", "storage": self._storage_problem},
+            ready={
+                "poststarthook/bootstrap": lambda: "" if self._bootstrap.is_done else "the system's objects do not exist yet",
+                "shutdown": lambda: "the server is shutting down" if self._closing.is_set() else "",
+            },
+        )
+        self.endpoint = ResourceEndpoint(self.dispatch, runtime, self._closing)
+        documents = Documents(
+            discovery=Discovery(catalogue),
+            openapi=OpenAPI(catalogue),
+            health=self.health,
+            metrics=self.metrics,
+            runtime=runtime,
+            server_address=f"{config.advertise_host}:{config.advertise_port}",
+        )
+        self.fastapi = build_app(documents, self.endpoint, config.routes)
+        self.app = Front(
+            self.fastapi, runtime=runtime, authenticator=config.authenticator, authorizer=config.authorizer, metrics=self.metrics
+        )
+
+    @property
+    def connectors(self) -> dict[tuple[str, str], Any]:
+        """HTTP handlers `async (request, info) -> response` by (plural, subresource); each takes the place of the pipeline."""
+        return self.endpoint.connectors
+
+    @property
+    def socket_connectors(self) -> dict[tuple[str, str], Any]:
+        """WebSocket handlers `async (socket, info) -> None` by (plural, subresource)."""
+        return self.endpoint.socket_connectors
+
+    def client(self, user: User = APISERVER) -> LocalClient:
+        """Return a client of this server, in this process, acting as `user`."""
+        return LocalClient(self.dispatch, user, self._runtime.rng, self._raw)
+
+    def get_object(self, plural: str, namespace: str, name: str) -> Object:
+        """Return an object of the core group. Raises NotFound."""
+        target = self.dispatch.target(APISERVER, group="", version="v1", plural=plural, namespace=namespace, name=name)
+        return orjson.loads(self.pipeline.get(target))
+
+    def uid_of(self, plural: str, namespace: str, name: str) -> str:
+        """Return the uid of an object of the core group, "" when there is none."""
+        try:
+            return self.get_object(plural, namespace, name)["metadata"]["uid"]
+        except ApiError:
+            return ""
+
+    def is_ready(self) -> bool:
+        """Whether /readyz says ok."""
+        return not self.health.problems()
+
+    async def run(self) -> None:
+        """Keep the system's objects right; returns only when cancelled, and then ends all watches."""
+        try:
+            await self._bootstrap.run()
+        finally:
+            self.close_streams()
+
+    def close_streams(self) -> None:
+        """End every open watch and turn unready, so that an HTTP server in front can finish its connections."""
+        self._closing.set()
+
+    def _admission(self) -> list[Admission]:
+        records, catalogue = self._records, self._catalogue
+        return [
+            NamespaceLifecycle(records, catalogue),
+            Priority(records, catalogue),
+            DefaultTolerationSeconds(self._config.toleration_s),
+            ServiceAccount(records, catalogue, self._runtime.rng),
+        ]
+
+    def _add_reviews(self) -> None:
+        answerers, authorizer, tokens = self.dispatch.answerers, self._config.authorizer, self._config.tokens
+        access = "authorization.k8s.io"
+
+        def review_access(target: Target, review: Object) -> Object:
+            kind, namespace = target.resource.kind, target.namespace
+            return reviews.review_access(review, authorizer, target.user, kind=kind, namespace=namespace)
+
+        for plural in ("selfsubjectaccessreviews", "subjectaccessreviews", "localsubjectaccessreviews"):
+            answerers[access, plural, ""] = review_access
+        answerers[access, "selfsubjectrulesreviews", ""] = lambda target, review: reviews.review_rules(review, authorizer, target.user)
+        answerers["authentication.k8s.io", "selfsubjectreviews", ""] = lambda target, review: reviews.review_self(review, target.user)
+        if tokens is None:
+            return
+
+        def request_token(target: Target, request: Object) -> Object:
+            namespace, name = target.namespace, target.name
+            return reviews.request_token(request, namespace, name, tokens=tokens, lookup=self.uid_of, rng=self._runtime.rng)
+
+        answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, tokens)
+        answerers["", "serviceaccounts", "token"] = request_token
+
+    def _rebuild_services(self) -> None:
+        services = self._catalogue.get("", "v1", "services")
+        if services is not None:
+            page = self._storage.range(services.key_prefix())
+            self.services.rebuild(load(services, value) for value in page.values)
+
+    def _storage_problem(self) -> str:
+        try:
+            self._storage.revision()
+        except native.StoreError as error:
+            return str(error)
+        return ""
+
+    async def _raw(self, method: str, path: str, body: bytes, content_type: str) -> bytes:
+        """Send one request through the whole application and return the body. Raises ApiError for codes of 400 and above."""
+        path, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(b"content-type", content_type.encode()), (b"accept", b"application/json")],
+            "client": ("local", 0),
+            "server": ("local", 0),
+        }
+        code = 0
+        chunks: list[bytes] = []
+        sent = False
+
+        async def receive() -> Object:
+            nonlocal sent
+            if sent:
+                await self._closing.wait()
+                return {"type": "http.disconnect"}
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Object) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            else:
+                chunks.append(message.get("body", b""))
+
+        await self.fastapi_as(APISERVER)(scope, receive, send)
+        answer = b"".join(chunks)
+        if code >= 400:
+            try:
+                raise ApiError.from_status(orjson.loads(answer))
+            except orjson.JSONDecodeError:
+                raise ApiError(code, "InternalError", answer.decode(errors="replace")) from None
+        return answer
+
+    def fastapi_as(self, user: User) -> Front:
+        """Return the whole application for one user who has proven it otherwise (an in-process client)."""
+        trusted = AllowEverybody(user)
+        return Front(self.fastapi, runtime=self._runtime, authenticator=trusted, authorizer=trusted, metrics=self.metrics)

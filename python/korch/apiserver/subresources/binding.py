@@ -1,0 +1,80 @@
+"""`pods/binding` and `bindings`: the scheduler's word that a pod runs on a node. It can be said once.
+
+Sets spec.nodeName and the condition PodScheduled. Mirrors registry/core/pod/storage (BindingREST.assignPod).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from korch.api.errors import BadRequest, Conflict, Invalid, not_supported, required
+from korch.api.meta import at
+from korch.apiserver import objects
+from korch.apiserver.encoding import dump, success
+from korch.apiserver.options import WriteOptions
+from korch.apiserver.pipeline import Outcome, Pipeline, Target
+from korch.resources.resource import Context, Resource
+from korch.runtime.clock import rfc3339
+
+Object = dict[str, Any]
+
+SCHEMA = "io.k8s.api.core.v1.Binding"
+
+
+async def create(pipeline: Pipeline, target: Target, body: bytes, options: WriteOptions) -> Outcome:
+    """Bind the pod `target.name` (or the one that the Binding names). Raises NotFound, Conflict, Invalid, BadRequest."""
+    warnings: list[str] = []
+    binding = pipeline.codec.decode_as(SCHEMA, "Binding", "v1", body, options.field_validation, warnings)
+    metadata = binding["metadata"]
+    if metadata.get("namespace") and metadata["namespace"] != target.namespace:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+    name = target.name or metadata.get("name") or ""
+    if metadata.get("name") and metadata["name"] != name:
+        raise BadRequest("name in URL does not match name in Binding object")
+    pods = pipeline.catalogue.get("", "v1", "pods")
+    assert pods is not None, "a server that binds serves pods"
+    node = _node_of(binding, name)
+    now = rfc3339(pipeline.runtime.clock.now())
+    pod_target = Target(resource=pods, namespace=target.namespace, name=name, subresource="binding", user=target.user)
+
+    def bind(old: Object, old_bytes: bytes) -> Object:
+        objects.check_preconditions(pods, old, uid=metadata.get("uid") or "", resource_version=metadata.get("resourceVersion") or "")
+        return bound(orjson.loads(old_bytes), node, metadata.get("annotations") or {}, now)
+
+    await pipeline.modify(pod_target, bind, options, prepare=_prepare)
+    return Outcome(dump(success()), 201, warnings)
+
+
+def bound(pod: Object, node: str, annotations: dict[str, str], now: str) -> Object:
+    """Return `pod` assigned to `node`. `now` is the transition time. Raises Conflict when it cannot be."""
+    name = pod["metadata"]["name"]
+    spec = pod.setdefault("spec", {})
+    if pod["metadata"].get("deletionTimestamp"):
+        raise Conflict("", "pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
+    if spec.get("nodeName"):
+        raise Conflict("", "pods/binding", name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+    if spec.get("schedulingGates"):
+        raise Conflict("", "pods/binding", name, f"pod {name} has non-empty .spec.schedulingGates")
+    spec["nodeName"] = node
+    if annotations:
+        pod["metadata"]["annotations"] = (pod["metadata"].get("annotations") or {}) | annotations
+    status = pod.setdefault("status", {})
+    others = [one for one in status.get("conditions") or [] if one.get("type") != "PodScheduled"]
+    status["conditions"] = [*others, {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}]
+    return pod
+
+
+def _prepare(resource: Resource, new: Object, old: Object, _context: Context) -> None:
+    objects.keep_system_fields(new, old)
+
+
+def _node_of(binding: Object, name: str) -> str:
+    kind = at(binding, "target", "kind") or ""
+    node = at(binding, "target", "name") or ""
+    if kind not in ("", "Node"):
+        raise Invalid("", "Binding", name, [not_supported("target.kind", kind, ("Node", "<empty>"))])
+    if not node:
+        raise Invalid("", "Binding", name, [required("target.name")])
+    return node

@@ -1,1 +1,0 @@
-"""What the collectors share: which kinds are served, and who owns whom."""

@@ -1,1 +1,0 @@
-"""What the node controllers share: a node's health, the taints that follow from it, evictions by taints, pod address ranges."""
