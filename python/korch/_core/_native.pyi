@@ -170,6 +170,9 @@ def quantity_milli(text: str) -> int:
 def quantity_canonical(text: str) -> str:
     """Return the stored form: `1.5Gi` becomes `1536Mi`, `1000m` becomes `1`."""
 
+def protobuf_to_json(body: bytes) -> tuple[str, str, bytes]:
+    """Decode a `k8s\\0` protobuf body of any built-in kind (DeleteOptions too); return (apiVersion, kind, JSON object). Raises ValueError."""
+
 class MalformedPatch(ValueError): ...
 class UnprocessablePatch(ValueError): ...
 

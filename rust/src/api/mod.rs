@@ -3,6 +3,7 @@
 pub mod check;
 pub mod json;
 pub mod patch;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod time;

@@ -7,6 +7,7 @@ use pyo3::types::PyBytes;
 
 use crate::api::check::{self, CheckError};
 use crate::api::patch::{self, PatchError};
+use crate::api::protobuf;
 use crate::api::quantity::Quantity;
 use crate::api::schema::{self, SchemaError};
 
@@ -65,6 +66,20 @@ fn patched<'py>(
         Err(PatchError::Schema(error)) => Err(schema_error(&error)),
         Err(error) => Err(MalformedPatch::new_err(error.to_string())),
     }
+}
+
+#[pyfunction]
+pub fn protobuf_to_json<'py>(
+    py: Python<'py>,
+    body: &[u8],
+) -> PyResult<(String, String, Bound<'py, PyBytes>)> {
+    let decoded =
+        protobuf::to_json(body).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok((
+        decoded.api_version,
+        decoded.kind,
+        PyBytes::new(py, &decoded.json),
+    ))
 }
 
 fn schema_error(error: &SchemaError) -> PyErr {

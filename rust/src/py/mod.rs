@@ -19,8 +19,8 @@ mod native {
 
     #[pymodule_export]
     use super::api::{
-        MalformedPatch, Schema, UnprocessablePatch, merge_patch, quantity_canonical,
-        quantity_milli, quantity_value, strategic_merge_patch,
+        MalformedPatch, Schema, UnprocessablePatch, merge_patch, protobuf_to_json,
+        quantity_canonical, quantity_milli, quantity_value, strategic_merge_patch,
     };
 
     #[pymodule_export]
