@@ -156,9 +156,9 @@ class EventRecorder:
         if similar is None or pending.at - similar.since > AGGREGATE_S:
             similar = _Similar(set(), pending.at)
             _remember(self._similar, group, similar)
-        if len(similar.messages) < AGGREGATE_AFTER:
+        if len(similar.messages) < AGGREGATE_AFTER - 1:
             similar.messages.add(pending.message)
-        if len(similar.messages) < AGGREGATE_AFTER or pending.message in similar.messages:
+        if pending.message in similar.messages:
             return pending.message
         return COMBINED + pending.message
 

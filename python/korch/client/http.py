@@ -106,7 +106,7 @@ class HttpClient:
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         self.url = url.rstrip("/")
-        self._credentials = credentials
+        self.credentials = credentials
         self._ssl_context = ssl_context
         self._user_agent = user_agent
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
@@ -184,7 +184,7 @@ class HttpClient:
         async for line in self.stream_lines(resource.path(options.namespace), query=query, timeout=timeout):
             event = _decode_event(line)
             if event.type == "ERROR":
-                raise ApiError.from_status(orjson.loads(event.object))
+                raise ApiError.from_status(orjson.loads(bytes(event.object)))
             yield WatchEvent(event.type, _with_type(bytes(event.object), resource))  # type: ignore[arg-type]
 
     async def raw(self, method: str, path: str, *, body: bytes = b"", content_type: str = "application/json") -> bytes:
@@ -202,7 +202,7 @@ class HttpClient:
                 self._target(path, query),
                 headers=self._headers(),
                 timeout=timeout or aiohttp.ClientTimeout(),
-                server_hostname=self._credentials.tls_server_name or None,
+                server_hostname=self.credentials.tls_server_name or None,
             ) as response:
                 if response.status >= 400:
                     raise _error(response, await response.read())
@@ -262,7 +262,7 @@ class HttpClient:
             headers=headers,
             timeout=self._timeout,
             allow_redirects=False,
-            server_hostname=self._credentials.tls_server_name or None,
+            server_hostname=self.credentials.tls_server_name or None,
         ) as response:
             answer = await response.read()
             return (_error(response, answer) if response.status >= 300 else None), answer
@@ -272,10 +272,10 @@ class HttpClient:
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json"}
-        if self._credentials.token_file:
+        if self.credentials.token_file:
             now = asyncio.get_running_loop().time()
             if now - self._token_read_at >= TOKEN_REREAD_S:
-                self._token = Path(self._credentials.token_file).read_text().strip()
+                self._token = Path(self.credentials.token_file).read_text().strip()
                 self._token_read_at = now
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -285,9 +285,11 @@ class HttpClient:
         if self._session is None:
             tls: ssl.SSLContext | bool = True
             if self.url.startswith("https:"):
-                tls = self._ssl_context or self._credentials.ssl_context()
+                tls = self._ssl_context or self.credentials.ssl_context()
             connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=90, socket_factory=_make_socket)
             self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": self._user_agent})
+            # aiohttp would send PUT and DELETE again after a reset; whether they were executed is for the caller to find out.
+            self._session._retry_connection = False
         return self._session
 
 

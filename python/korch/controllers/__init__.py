@@ -1,1 +1,46 @@
-"""The control loops, one file each, level-triggered, seeing the cluster only through the client."""
+"""The controllers: loops that move what is towards what was asked for. One file each; this is the one list of them.
+
+A controller is a `korch.client.controller.Controller`: it names what it watches, and `reconcile(key)` compares one object with
+what it should be and writes the difference. It sees the cluster only through `Client` and informers, so the same object runs in one
+process with the API server, over HTTP, or in the simulator. Packages beside the files hold what several of them share:
+`workload` (owning pods), `services` (endpoints), `nodes` (health, taints, address ranges).
+"""
+
+from __future__ import annotations
+
+from korch.client.controller import Controller
+from korch.client.informer import Informers
+from korch.client.protocol import Client
+from korch.controllers.config import ControllerConfig
+from korch.controllers.deployment import DeploymentController
+from korch.controllers.endpoints import EndpointsController
+from korch.controllers.endpointslice import EndpointSliceController
+from korch.controllers.garbage_collector import GarbageCollector
+from korch.controllers.namespace import NamespaceController
+from korch.controllers.replicaset import ReplicaSetController
+from korch.controllers.replicationcontroller import ReplicationControllerController
+from korch.controllers.root_ca import RootCaController
+from korch.controllers.serviceaccount import ServiceAccountController
+from korch.runtime.context import Runtime
+
+__all__ = ["ControllerConfig", "all_controllers"]
+
+# Controllers that know only the cluster, and those that are told settings too.
+_PLAIN: tuple[type[Controller], ...] = (
+    DeploymentController,
+    EndpointSliceController,
+    EndpointsController,
+    NamespaceController,
+    ReplicaSetController,
+    ReplicationControllerController,
+    ServiceAccountController,
+)
+_CONFIGURED = (GarbageCollector, RootCaController)
+
+
+def all_controllers(
+    client: Client, informers: Informers, runtime: Runtime, config: ControllerConfig = ControllerConfig()
+) -> list[Controller]:
+    """Return one of every controller, none of them running yet: start each one's `run()` in a TaskGroup."""
+    plain = [one(client, informers, runtime) for one in _PLAIN]
+    return [*plain, *(one(client, informers, runtime, config) for one in _CONFIGURED)]

@@ -158,13 +158,14 @@ class BareClient:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s if timeout_s else None
         while True:
+            # Taken before looking at the log: what is written while the reader holds an event must wake us below.
+            news = self._news
             for change in [one for one in self._log if one.revision > seen]:
                 seen = change.revision
                 if event := _as_seen(change, resource, options):
                     yield event
             if seen < self._floor:
                 raise Expired(f"too old resource version: {seen} ({self._floor})")
-            news = self._news
             try:
                 async with asyncio.timeout_at(end):
                     await news.wait()

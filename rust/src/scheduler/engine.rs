@@ -54,6 +54,7 @@ impl Engine {
         for pod in pods {
             self.snapshot.upsert_pod(pod);
         }
+        self.snapshot.settle();
         Ok(())
     }
 
@@ -64,6 +65,7 @@ impl Engine {
                 Kind::Pod => self.snapshot.remove_pod(key),
             }
         }
+        self.snapshot.settle();
     }
 
     /// Decide one pod after the other, each seeing the placements before it.
@@ -124,6 +126,7 @@ mod tests {
         let mut engine = Engine::default();
         engine.snapshot.upsert_node(node("n1"));
         engine.snapshot.upsert_node(node("n2"));
+        engine.snapshot.settle();
         let pods = (0..5).map(|i| pod(&format!("p{i}"), "2")).collect();
         let placed: Vec<String> = engine
             .schedule(pods, 0)

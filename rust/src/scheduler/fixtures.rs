@@ -46,5 +46,6 @@ pub fn snapshot(nodes: Vec<Node>) -> Snapshot {
     for node in nodes {
         snapshot.upsert_node(node);
     }
+    snapshot.settle();
     snapshot
 }

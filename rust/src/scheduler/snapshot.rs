@@ -22,6 +22,7 @@ pub struct Snapshot {
     pub host_ports: Vec<BTreeMap<HostPort, u32>>,
     /// Slots in the order in which nodes are looked at: zones in turn, as upstream's nodeTree.
     order: Vec<usize>,
+    is_order_stale: bool,
     slots: HashMap<String, usize>,
     free: Vec<usize>,
     pods: HashMap<String, Placed>,
@@ -43,17 +44,17 @@ struct Placed {
 }
 
 impl Snapshot {
-    /// Return the slots in visiting order.
+    /// Return the slots in visiting order, as of the last `settle`.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
 
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.slots.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.slots.is_empty()
     }
 
     pub fn node(&self, slot: usize) -> Option<&Node> {
@@ -103,16 +104,12 @@ impl Snapshot {
             }
             self.uncount(slot);
             self.place(slot, node);
-            if moved {
-                self.reorder();
-            }
             return;
         }
         let slot = self.free.pop().unwrap_or_else(|| self.grow());
         self.slots.insert(name.clone(), slot);
         self.enter_zone(&node);
         self.place(slot, node);
-        self.reorder();
         for key in self.by_node.get(&name).cloned().unwrap_or_default() {
             if let Some(pod) = self.pods.get(&key).map(|placed| Arc::clone(&placed.pod)) {
                 self.charge(slot, &pod);
@@ -134,7 +131,6 @@ impl Snapshot {
         clear(&mut self.extended_requested, slot);
         clear(&mut self.host_ports, slot);
         self.free.push(slot);
-        self.reorder();
     }
 
     /// Take in a new or changed pod. Only pods with a node that have not ended count; one that is assumed stays so while the API
@@ -291,6 +287,7 @@ impl Snapshot {
     }
 
     fn enter_zone(&mut self, node: &Node) {
+        self.is_order_stale = true;
         match self.zones.iter_mut().find(|(zone, _)| *zone == node.zone) {
             Some((_, names)) => names.push(node.name.clone()),
             None => self
@@ -300,14 +297,19 @@ impl Snapshot {
     }
 
     fn leave_zone(&mut self, name: &str) {
+        self.is_order_stale = true;
         for (_, names) in &mut self.zones {
             names.retain(|one| one != name);
         }
         self.zones.retain(|(_, names)| !names.is_empty());
     }
 
-    /// Rebuild the visiting order: the first node of every zone, then the second of every zone, and so on.
-    fn reorder(&mut self) {
+    /// Rebuild the visiting order if nodes came, went or moved: the first node of every zone, then the second of every zone, and
+    /// so on. Called once after a batch of changes, before the next cycle.
+    pub fn settle(&mut self) {
+        if !std::mem::take(&mut self.is_order_stale) {
+            return;
+        }
         let longest = self
             .zones
             .iter()
@@ -408,6 +410,7 @@ mod tests {
         ] {
             snapshot.upsert_node(node_in_zone(name, zone));
         }
+        snapshot.settle();
         let names: Vec<&str> = snapshot
             .order()
             .iter()

@@ -9,13 +9,15 @@ use std::sync::{Arc, RwLock};
 use bytes::Bytes;
 
 use super::attributes::Attributes;
+use super::disk::{Disk, RealDisk};
 use super::error::{Result, StoreError};
 use super::event::EventType;
 use super::keyspace::Keyspace;
+use super::log::{Log, SEGMENT_BYTES};
 use super::revision::{Body, Key, Revision};
 use super::selector::Selector;
 use super::watch::{News, Notify, Poll, Watchers};
-use super::{read, write};
+use super::{read, recovery, snapshot, write};
 
 /// One write of a commit.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Store {
     state: RwLock<State>,
+    log: Option<Log>,
 }
 
 impl Store {
@@ -59,41 +62,61 @@ impl Store {
         Store::default()
     }
 
-    /// Open the directory `path`, made if missing.
+    /// Open the directory `path`, made if missing. Blocks while the log is read.
     pub fn open(path: &Path) -> Result<Self> {
-        Err(StoreError::Invalid(format!(
-            "the log in {} cannot be opened yet",
-            path.display()
-        )))
+        Store::open_on(Arc::new(RealDisk::new(path)?), SEGMENT_BYTES)
+    }
+
+    /// Open what `disk` holds, with log segments of about `segment_bytes`.
+    pub fn open_on(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self> {
+        let (keys, log) = recovery::open(disk, segment_bytes)?;
+        let state = RwLock::new(State {
+            keys,
+            watchers: Watchers::default(),
+        });
+        Ok(Store {
+            state,
+            log: Some(log),
+        })
     }
 
     /// Apply all `ops` or none under one new revision; return it and the stored values, None for deletions.
     pub fn commit(&self, ops: Vec<Op<'_>>) -> Result<(u64, Vec<Option<Bytes>>)> {
         let mut state = write(&self.state);
+        self.log.as_ref().map_or(Ok(()), Log::check)?;
         check(&state.keys, &ops)?;
         if ops.is_empty() {
             return Ok((state.keys.applied, Vec::new()));
         }
         let revision = state.keys.applied + 1;
-        let mut values = Vec::with_capacity(ops.len());
+        let mut states = Vec::with_capacity(ops.len());
         for (sub, op) in ops.into_iter().enumerate() {
             let new = Arc::new(successor(&state.keys, op, revision, sub as u32));
-            values.push(new.body.as_ref().map(|body| body.value().clone()));
-            state.keys.apply(new);
+            state.keys.apply(new.clone());
+            states.push(new);
         }
         state.keys.applied = revision;
-        Ok((revision, values))
+        if let Some(log) = &self.log {
+            log.add_commit(revision, &states);
+        }
+        drop(state);
+        let value = |new: &Arc<Revision>| new.body.as_ref().map(|body| body.value().clone());
+        Ok((revision, states.iter().map(value).collect()))
     }
 
     /// Make every commit so far durable; return the durable revision. Blocks on the disk.
     pub fn flush(&self) -> Result<u64> {
-        Ok(read(&self.state).keys.applied)
+        match &self.log {
+            Some(log) => log.flush(),
+            None => Ok(read(&self.state).keys.applied),
+        }
     }
 
     /// Make durable revisions up to `revision` visible; return the ids of watchers that have news, ascending.
     pub fn publish(&self, revision: u64) -> Vec<u64> {
         let mut state = write(&self.state);
-        let upto = revision.min(state.keys.applied);
+        let durable = self.log.as_ref().map_or(state.keys.applied, Log::durable);
+        let upto = revision.min(durable);
         let published = state.keys.published;
         if upto <= published {
             return Vec::new();
@@ -205,24 +228,60 @@ impl Store {
                 current: state.keys.published,
             });
         }
-        state.keys.compact(revision);
+        if revision > state.keys.floor {
+            state.keys.compact(revision);
+            if let Some(log) = &self.log {
+                log.add_compaction(revision);
+            }
+        }
         Ok(())
     }
 
-    /// Write a snapshot and drop the log behind it; return its revision. Blocks on the disk; commits may go on.
+    /// Write a snapshot and drop the log behind it; return its revision. Blocks on the disk; commits and flushes may go on.
+    /// In memory there is nothing to write.
     pub fn snapshot(&self) -> Result<u64> {
-        Ok(self.revision())
+        let Some(log) = &self.log else {
+            return Ok(self.revision());
+        };
+        log.replace_by_snapshot(|disk, uuid| {
+            let (cut, (floor, states)) = log.cut(|revision| {
+                let state = read(&self.state);
+                (state.keys.floor, state.keys.retained(revision))
+            })?;
+            let header = snapshot::Header {
+                uuid: *uuid,
+                revision: cut.revision,
+                floor,
+                segment: cut.segment,
+                chain: cut.chain,
+                count: states.len() as u64,
+            };
+            Ok((cut, snapshot::save(disk, &header, &states)?))
+        })
     }
 
-    /// Flush and release the directory.
+    /// Flush, take no more writes and release the directory. Closing twice does nothing.
     pub fn close(&self) -> Result<()> {
-        self.flush().map(|_| ())
+        let Some(log) = &self.log else {
+            return Ok(());
+        };
+        if log.check().is_err() {
+            log.close();
+            return Ok(());
+        }
+        let flushed = log.flush();
+        log.close();
+        flushed.map(|_| ())
     }
 
     /// Figures for metrics and tests.
     pub fn stats(&self) -> BTreeMap<&'static str, u64> {
+        let (log_bytes, snapshot_bytes, flushes) = self.log.as_ref().map_or((0, 0, 0), Log::sizes);
         let state = read(&self.state);
         BTreeMap::from([
+            ("log_bytes", log_bytes),
+            ("snapshot_bytes", snapshot_bytes),
+            ("flushes", flushes),
             ("keys", state.keys.key_count() as u64),
             ("events", state.keys.history_len() as u64),
             ("index_pairs", state.keys.index_len() as u64),

@@ -8,19 +8,29 @@
 //! - `keyspace`: version chains by key, history of events, compaction. `index`: from label, field and owner pairs to keys.
 //! - `watch`: watchers and the index that finds those an event concerns. `event`: one change, and its frames shared by all.
 //! - `revision`: one key at one revision. `attributes`, `selector`: what selectors see of an object, and how they match.
-//! - `disk`, `log`: real or simulated files, and what is written to them. `codec`: the byte encoding used there.
+//! - `disk`, `mem_disk`: real or simulated files. `log`: the write-ahead log on them, in the formats of `segment` (batches) and
+//!   `entry` (commits). `snapshot`: the state that replaces old segments. `recovery`: opening a directory. `codec`: numbers and strings.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub mod attributes;
 pub mod codec;
+pub mod disk;
+mod entry;
 pub mod error;
 pub mod event;
 pub mod face;
 pub mod index;
 pub mod keyspace;
+mod log;
+pub mod mem_disk;
+mod recovery;
 pub mod revision;
+mod segment;
 pub mod selector;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 pub use attributes::{Attributes, AttributesBuilder, Kind};

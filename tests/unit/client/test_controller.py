@@ -6,6 +6,7 @@ import asyncio
 
 import orjson
 import pytest
+
 from korch.api.gvk import CONFIG_MAPS, PODS, ResourceRef
 from korch.client.controller import Controller, Requeue, Watch, controller_uids, owner_of
 from korch.client.informer import Informers

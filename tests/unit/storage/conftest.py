@@ -11,7 +11,7 @@ from korch.runtime.context import Runtime
 from korch.storage import Storage
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "disk"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     opened = Storage.open(str(tmp_path / "store") if request.param == "disk" else None, Runtime())
     yield opened

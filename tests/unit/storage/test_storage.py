@@ -78,11 +78,12 @@ async def test_the_bookmark_revision_follows_events_that_do_not_concern_the_watc
     async with storage.watch(b"/pods/", 1) as watch:
         waiting = asyncio.ensure_future(watch.next_events())
         await asyncio.sleep(0)
+        waiting.cancel()
         await storage.commit([put("/nodes/n1")])
         assert watch.revision == 2
         await storage.commit([put("/pods/a/x")])
         assert watch.revision == 2, "an event that was not taken yet must hold the bookmark back"
-        await waiting
+        await watch.next_events()
         assert watch.revision == 3
 
 

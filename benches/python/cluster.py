@@ -1,0 +1,46 @@
+"""A throw-away cluster for benchmarks: `korch up` in a temporary directory, ended when the block ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A cluster that is ready."""
+
+    data_dir: Path
+    kubeconfig: Path
+    status: dict
+
+
+@contextmanager
+def running(*options: str) -> Iterator[Running]:
+    """Yield a ready cluster started with `options`; images come from the directory that IMAGES names."""
+    root = Path(tempfile.mkdtemp(prefix="korch-bench-"))
+    data_dir = root / "data"
+    (data_dir / "images").mkdir(parents=True)
+    for archive in Path(os.environ.get("IMAGES", root)).glob("*.tar"):
+        shutil.copy(archive, data_dir / "images")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        bind = f"127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        subprocess.run([BIN / "korch", "up", "--detach", "--data-dir", data_dir, "--bind", bind, *options], check=True)
+        shown = subprocess.run([BIN / "korch", "status", "--data-dir", data_dir, "-o", "json"], check=True, capture_output=True, text=True)
+        yield Running(data_dir, data_dir / "kubeconfig", json.loads(shown.stdout))
+    finally:
+        subprocess.run([BIN / "korch", "down", "--data-dir", data_dir], check=True)
+        shutil.rmtree(root)

@@ -1,0 +1,1 @@
+"""What the collectors share: which kinds are served, and who owns whom."""

@@ -1,0 +1,180 @@
+"""Writes the EndpointSlices of every Service that has a selector: which pods stand behind it, on which ports, and whether they may be used.
+
+Watches Services, pods, nodes (for zones) and its own slices; writes EndpointSlices. Invariants: only slices that carry this
+controller's managed-by label are touched; at most 100 endpoints a slice; a pod that is shutting down stays in as `terminating`
+until it is over; a Service without pods has one empty slice. Slices of a deleted Service are the garbage collector's.
+Mirrors upstream pkg/controller/endpointslice and k8s.io/endpointslice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from korch.api.errors import ApiError, NotFound
+from korch.api.gvk import ENDPOINT_SLICES, NODES, PODS, SERVICES
+from korch.api.meta import at, is_deleting, key_of, labels_of, name_of, namespace_of, owner_reference, owner_references, uid_of
+from korch.api.pods import is_ready
+from korch.client.controller import Controller, Requeue, Watch
+from korch.client.protocol import DeleteOptions
+from korch.controllers.services import membership
+from korch.controllers.services.packing import Group, group_for, pack
+from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
+from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
+
+Object = dict[str, Any]
+
+MANAGER = "endpointslice-controller.k8s.io"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+SERVICE_NAME = "kubernetes.io/service-name"
+ZONE = "topology.kubernetes.io/zone"
+ENDPOINTS_MAX = 100
+
+
+def _service_keys(one: Object) -> Iterable[str]:
+    """Map a slice of ours to its Service."""
+    labels = labels_of(one)
+    if labels.get(MANAGED_BY) != MANAGER or not labels.get(SERVICE_NAME):
+        return ()
+    return (f"{namespace_of(one)}/{labels[SERVICE_NAME]}",)
+
+
+class EndpointSliceController(Controller):
+    """Reconciles the slices of one Service a key."""
+
+    name = "endpointslice-controller"
+    workers = 5
+    watches = (
+        Watch(SERVICES, keys=same_key, decode=decode_object, indexes={NAMESPACE: OWNER_INDEXES[NAMESPACE]}),
+        Watch(PODS, keys="pod_keys", decode=decode_object, indexes=OWNER_INDEXES),
+        Watch(ENDPOINT_SLICES, keys=_service_keys, decode=decode_object, indexes={"service": _service_keys}),
+        Watch(NODES, keys=None, decode=decode_object),
+    )
+
+    def pod_keys(self, pod: Object) -> Iterable[str]:
+        """Map a pod to the Services that select it."""
+        services = self.informer(SERVICES).by_index(NAMESPACE, namespace_of(pod))
+        return [key_of(one) for one in services if membership.selects(one, labels_of(pod))]
+
+    async def reconcile(self, key: str) -> Requeue | None:
+        service = self.informer(SERVICES).get_by_key(key)
+        if service is None or is_deleting(service) or not membership.is_managed(service):
+            return None
+        slices = [one for one in self.informer(ENDPOINT_SLICES).by_index("service", key) if not is_deleting(one)]
+        pods = self.informer(PODS).by_index(NAMESPACE, namespace_of(service))
+        zones = {name: zone for node in self._nodes_of(pods) if (zone := labels_of(node).get(ZONE)) for name in [name_of(node)]}
+        labels = slice_labels(service)
+        packing = pack(plan_endpoints(service, pods, zones), slices, ENDPOINTS_MAX)
+        for one in slices:
+            name = name_of(one)
+            if name in packing.deletes:
+                await self._delete(key, one)
+            elif name in packing.updates or labels_of(one) != labels or not _is_owned(one, service):
+                await self._update(key, service, one, packing.updates.get(name), labels)
+        for group, endpoints in packing.creates:
+            await self._create(key, service, group, endpoints, labels)
+        return None
+
+    def _nodes_of(self, pods: Sequence[Object]) -> list[Object]:
+        names = sorted({name for pod in pods if (name := at(pod, "spec", "nodeName"))})
+        return [node for name in names if (node := self.informer(NODES).get_by_key(name)) is not None]
+
+    async def _create(self, key: str, service: Object, group: Group, endpoints: list[Object], labels: dict[str, str]) -> None:
+        metadata = {
+            "generateName": f"{name_of(service)}-",
+            "namespace": namespace_of(service),
+            "labels": labels,
+            "ownerReferences": [owner_reference(service, SERVICES.kind, SERVICES.api_version)],
+        }
+        body = {
+            "apiVersion": ENDPOINT_SLICES.api_version,
+            "kind": ENDPOINT_SLICES.kind,
+            "metadata": metadata,
+            "addressType": group.family,
+            "ports": group.port_list(),
+            "endpoints": endpoints,
+        }
+        try:
+            self.wrote(key, ENDPOINT_SLICES, await self.client.create(ENDPOINT_SLICES, body, namespace=namespace_of(service)))
+        except ApiError as error:
+            if is_namespace_ending(error):
+                return
+            self._tell(service, error)
+            raise
+
+    async def _update(self, key: str, service: Object, one: Object, endpoints: list[Object] | None, labels: dict[str, str]) -> None:
+        owners = owner_references(one)
+        if not _is_owned(one, service):
+            owners = [*owners, owner_reference(service, SERVICES.kind, SERVICES.api_version)]
+        body = {**one, "metadata": {**one["metadata"], "labels": labels, "ownerReferences": owners}}
+        if endpoints is not None:
+            body["endpoints"] = endpoints
+        try:
+            stored = await self.client.update(ENDPOINT_SLICES, body, name=name_of(one), namespace=namespace_of(one))
+        except ApiError as error:
+            self._tell(service, error)
+            raise
+        self.wrote(key, ENDPOINT_SLICES, stored)
+
+    async def _delete(self, key: str, one: Object) -> None:
+        options = DeleteOptions(uid=uid_of(one))
+        try:
+            stored = await self.client.delete(ENDPOINT_SLICES, name_of(one), namespace=namespace_of(one), options=options)
+        except NotFound:
+            return
+        self.wrote(key, ENDPOINT_SLICES, stored)
+
+    def _tell(self, service: Object, error: ApiError) -> None:
+        message = f"Error updating Endpoint Slices for Service {key_of(service)}: {error.message}"
+        self.recorder.event(service, "Warning", "FailedToUpdateEndpointSlices", message)
+
+
+def _is_owned(one: Object, service: Object) -> bool:
+    return any(reference.get("uid") == uid_of(service) for reference in owner_references(one))
+
+
+def slice_labels(service: Object) -> dict[str, str]:
+    """Return the labels of the Service's slices: its own, and those that say whose they are."""
+    labels = {
+        name: value for name, value in labels_of(service).items() if name not in (SERVICE_NAME, MANAGED_BY, membership.HEADLESS_LABEL)
+    }
+    labels |= {SERVICE_NAME: name_of(service), MANAGED_BY: MANAGER}
+    if membership.is_headless(service):
+        labels[membership.HEADLESS_LABEL] = ""
+    return labels
+
+
+def plan_endpoints(service: Object, pods: Sequence[Object], zones: Mapping[str, str]) -> dict[Group, list[Object]]:
+    """Return the wanted endpoints by group; `zones` maps node names to zones. A family without endpoints has an empty group."""
+    wanted: dict[Group, list[Object]] = {}
+    chosen = membership.members(service, pods, with_terminating=True)
+    for family in membership.families(service):
+        count = 0
+        for pod in chosen:
+            address = membership.address_of(pod, family)
+            if address:
+                endpoint = endpoint_of(service, pod, address, zones)
+                wanted.setdefault(group_for(family, membership.ports_of(service, pod)), []).append(endpoint)
+                count += 1
+        if count == 0:
+            wanted[group_for(family, [])] = []
+    return wanted
+
+
+def endpoint_of(service: Object, pod: Object, address: str, zones: Mapping[str, str]) -> Object:
+    """Return the endpoint of one pod. `ready` is for new connections, `serving` says the same while the pod shuts down."""
+    serving = is_ready(pod)
+    terminating = is_deleting(pod)
+    ready = bool(at(service, "spec", "publishNotReadyAddresses")) or (serving and not terminating)
+    endpoint: Object = {
+        "addresses": [address],
+        "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+        "targetRef": membership.pod_reference(pod),
+    }
+    if hostname := membership.hostname_in(service, pod):
+        endpoint["hostname"] = hostname
+    if node := at(pod, "spec", "nodeName"):
+        endpoint["nodeName"] = node
+        if zone := zones.get(node):
+            endpoint["zone"] = zone
+    return endpoint

@@ -1,0 +1,97 @@
+"""What the scheduler's Python half reads of pods and nodes; the rest goes to the engine as bytes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from korch.client.projections import Meta, decoder
+
+
+class SchedulingGate(msgspec.Struct, frozen=True):
+    """One entry of spec.schedulingGates."""
+
+    name: str = ""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One entry of status.conditions, as far as the scheduler writes it."""
+
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    lastTransitionTime: str = ""
+
+
+class PodSpec(msgspec.Struct, frozen=True):
+    """The part of spec that decides whether and when a pod is tried."""
+
+    nodeName: str = ""
+    schedulerName: str = "default-scheduler"
+    priority: int = 0
+    schedulingGates: list[SchedulingGate] = []
+
+
+class PodStatus(msgspec.Struct, frozen=True):
+    """The part of status that says whether a pod has ended and what the scheduler said about it last."""
+
+    phase: str = ""
+    conditions: list[Condition] = []
+
+
+class PodView(Meta, frozen=True):
+    """A pod as the queue sees it."""
+
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Return whether it ran to its end, so that its resources are free."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def holds_node(self) -> bool:
+        """Return whether it takes room on a node."""
+        return bool(self.spec.nodeName) and not self.is_terminal
+
+    @property
+    def is_gated(self) -> bool:
+        """Return whether somebody still holds it back (spec.schedulingGates)."""
+        return bool(self.spec.schedulingGates)
+
+    def condition(self, condition_type: str) -> Condition | None:
+        """Return the condition of this type, or None."""
+        return next((one for one in self.status.conditions if one.type == condition_type), None)
+
+
+class Taint(msgspec.Struct, frozen=True):
+    """One entry of spec.taints."""
+
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """The part of a node's spec that keeps pods out."""
+
+    unschedulable: bool = False
+    taints: list[Taint] = []
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """What a node has to give."""
+
+    allocatable: dict[str, str | int | float] = {}
+
+
+class NodeView(Meta, frozen=True):
+    """A node as far as its changes can make waiting pods schedulable."""
+
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+decode_pod = decoder(PodView)
+decode_node = decoder(NodeView)

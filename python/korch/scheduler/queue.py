@@ -1,0 +1,251 @@
+"""Where pods wait to be scheduled: active, backing off, or unschedulable until the cluster changes.
+
+A new pod is *active*: by priority, then by age. A pod that fitted nowhere is *unschedulable* and stays so until an event of the
+cluster could help it (`move`), at most five minutes; it then passes through *backoff*, 1 s doubling to 10 s with each attempt. When
+nothing is active, pods in backoff are taken early, except those whose attempt ended in an error. A pod with scheduling gates is
+*gated* and not tried at all. Mirrors kube-scheduler's PrioritySort and scheduling queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from sortedcontainers import SortedKeyList
+
+from korch.scheduler.pods import PodView
+
+BACKOFF_S_FIRST = 1.0
+BACKOFF_S_MAX = 10.0
+UNSCHEDULABLE_S_MAX = 300.0
+
+
+class ClusterEvent(enum.Enum):
+    """A change of the cluster that can make pods schedulable; the value names the plugins whose rejection it can cure (None: all)."""
+
+    NODE_ADD = None
+    NODE_ALLOCATABLE = frozenset({"NodeResourcesFit"})
+    NODE_LABEL = frozenset({"NodeAffinity", "PodTopologySpread", "InterPodAffinity"})
+    NODE_TAINT = frozenset({"TaintToleration", "NodeUnschedulable"})
+    POD_GONE = frozenset({"NodeResourcesFit", "NodePorts", "PodTopologySpread", "InterPodAffinity"})
+    POD_BOUND = frozenset({"PodTopologySpread", "InterPodAffinity"})
+
+    def may_help(self, plugins: frozenset[str]) -> bool:
+        """Return whether a pod that these plugins rejected (none: something else went wrong) deserves another try."""
+        return self.value is None or not plugins or not self.value.isdisjoint(plugins)
+
+
+class Place(enum.Enum):
+    """Where a pod of the queue is."""
+
+    ACTIVE = "active"
+    BACKOFF = "backoff"
+    ERROR_BACKOFF = "error backoff"
+    UNSCHEDULABLE = "unschedulable"
+    GATED = "gated"
+    IN_FLIGHT = "in flight"
+
+
+@dataclass(slots=True, eq=False)
+class QueuedPod:
+    """A pod that waits. Times are seconds on the runtime's monotonic clock."""
+
+    pod: PodView
+    added_at: float
+    sequence: int
+    place: Place = Place.ACTIVE
+    attempts: int = 0
+    backoff_until: float = 0.0
+    waiting_since: float = 0.0
+    plugins: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def key(self) -> str:
+        return self.pod.key
+
+    def rank(self) -> tuple[int, float, int]:
+        """Return the order among active pods: higher priority first, then the one that has waited longer."""
+        return (-self.pod.spec.priority, self.added_at, self.sequence)
+
+
+class SchedulingQueue:
+    """Pods by key, each in one place. Use from one event loop only; `monotonic` reads the runtime's clock."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._pods: dict[str, QueuedPod] = {}
+        self._active: SortedKeyList = SortedKeyList(key=QueuedPod.rank)
+        self._backoff: SortedKeyList = SortedKeyList(key=_expiry)
+        self._error_backoff: SortedKeyList = SortedKeyList(key=_expiry)
+        # In the order in which they were found unschedulable.
+        self._unschedulable: dict[str, QueuedPod] = {}
+        self._sequence = 0
+        self._news = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._pods)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._pods
+
+    def place(self, key: str) -> Place | None:
+        """Return where the pod is, or None."""
+        found = self._pods.get(key)
+        return found.place if found is not None else None
+
+    def counts(self) -> dict[str, int]:
+        """Return how many pods are in each place. Upstream's metric: scheduler_pending_pods."""
+        counts = dict.fromkeys((place.value for place in Place), 0)
+        for one in self._pods.values():
+            counts[one.place.value] += 1
+        return counts
+
+    def add(self, pod: PodView) -> None:
+        """Take in a pod without a node; one of the same name that is here already is replaced."""
+        self.delete(pod.key)
+        self._sequence += 1
+        queued = QueuedPod(pod, self._monotonic(), self._sequence)
+        self._pods[pod.key] = queued
+        self._put(queued, Place.GATED if pod.is_gated else Place.ACTIVE)
+
+    def update(self, old: PodView, new: PodView) -> None:
+        """Take in a pod's new state. A change of what it asks for gives it another try; one of its status does not."""
+        queued = self._pods.get(new.key)
+        if queued is None or queued.pod.uid != new.uid:
+            self.add(new)
+            return
+        place = queued.place
+        if place is Place.GATED and not new.is_gated:
+            place = Place.ACTIVE
+        elif place is Place.UNSCHEDULABLE and _asks_differently(old, new):
+            place = self._after_backoff(queued)
+        elif place is not Place.ACTIVE:
+            queued.pod = new
+            return
+        self._take(queued)
+        queued.pod = new
+        self._put(queued, place)
+
+    def delete(self, key: str) -> None:
+        """Forget a pod that is gone or has a node; unknown keys are no error."""
+        queued = self._pods.pop(key, None)
+        if queued is not None:
+            self._take(queued)
+
+    def requeue(self, queued: QueuedPod, plugins: frozenset[str]) -> None:
+        """Put back a pod that was popped and that these plugins rejected. Ignored when it was deleted or replaced meanwhile."""
+        if self._pods.get(queued.key) is queued:
+            queued.plugins = plugins
+            queued.backoff_until = self._monotonic() + self._backoff_s(queued)
+            self._put(queued, Place.UNSCHEDULABLE)
+
+    def requeue_after_error(self, queued: QueuedPod) -> None:
+        """Put back a pod whose attempt failed for no fault of its own: it is tried again after its backoff, not earlier."""
+        if self._pods.get(queued.key) is queued:
+            queued.plugins = frozenset()
+            queued.backoff_until = self._monotonic() + self._backoff_s(queued)
+            self._put(queued, Place.ERROR_BACKOFF)
+
+    def move(self, event: ClusterEvent) -> int:
+        """Give another try to unschedulable pods that `event` may help; return how many."""
+        chosen = [one for one in self._unschedulable.values() if event.may_help(one.plugins)]
+        for queued in chosen:
+            self._take(queued)
+            self._put(queued, self._after_backoff(queued))
+        return len(chosen)
+
+    def pop_ready(self, limit: int) -> list[QueuedPod]:
+        """Take at most `limit` pods that may be tried now, in order, without waiting; each counts as an attempt."""
+        self._expire()
+        popped: list[QueuedPod] = []
+        while len(popped) < limit:
+            if self._active:
+                queued = self._active.pop(0)
+            elif self._backoff and not popped:
+                queued = min(self._backoff, key=QueuedPod.rank)
+                self._backoff.remove(queued)
+            else:
+                break
+            queued.attempts += 1
+            queued.place = Place.IN_FLIGHT
+            popped.append(queued)
+        return popped
+
+    async def pop(self, limit: int) -> list[QueuedPod]:
+        """Await at least one pod that may be tried; return at most `limit`, in order."""
+        while True:
+            self._news.clear()
+            popped = self.pop_ready(limit)
+            if popped:
+                return popped
+            due = self._next_due()
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, due - self._monotonic())):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    def _backoff_s(self, queued: QueuedPod) -> float:
+        return min(BACKOFF_S_FIRST * 2.0 ** min(max(queued.attempts - 1, 0), 10), BACKOFF_S_MAX)
+
+    def _after_backoff(self, queued: QueuedPod) -> Place:
+        return Place.BACKOFF if queued.backoff_until > self._monotonic() else Place.ACTIVE
+
+    def _expire(self) -> None:
+        now = self._monotonic()
+        for waiting in (self._backoff, self._error_backoff):
+            while waiting and _first(waiting).backoff_until <= now:
+                queued = _first(waiting)
+                self._take(queued)
+                self._put(queued, Place.ACTIVE)
+        while self._unschedulable:
+            oldest = next(iter(self._unschedulable.values()))
+            if oldest.waiting_since + UNSCHEDULABLE_S_MAX > now:
+                break
+            self._take(oldest)
+            self._put(oldest, self._after_backoff(oldest))
+
+    def _next_due(self) -> float | None:
+        due = [_first(waiting).backoff_until for waiting in (self._backoff, self._error_backoff) if waiting]
+        if self._unschedulable:
+            due.append(next(iter(self._unschedulable.values())).waiting_since + UNSCHEDULABLE_S_MAX)
+        return min(due, default=None)
+
+    def _put(self, queued: QueuedPod, place: Place) -> None:
+        queued.place = place
+        if place is Place.ACTIVE:
+            self._active.add(queued)
+        elif place is Place.BACKOFF:
+            self._backoff.add(queued)
+        elif place is Place.ERROR_BACKOFF:
+            self._error_backoff.add(queued)
+        elif place is Place.UNSCHEDULABLE:
+            queued.waiting_since = self._monotonic()
+            self._unschedulable[queued.key] = queued
+        self._news.set()
+
+    def _take(self, queued: QueuedPod) -> None:
+        """Take the pod out of its place, leaving `place` as it was."""
+        if queued.place is Place.ACTIVE:
+            self._active.remove(queued)
+        elif queued.place is Place.BACKOFF:
+            self._backoff.remove(queued)
+        elif queued.place is Place.ERROR_BACKOFF:
+            self._error_backoff.remove(queued)
+        elif queued.place is Place.UNSCHEDULABLE:
+            del self._unschedulable[queued.key]
+
+
+def _first(waiting: SortedKeyList) -> QueuedPod:
+    return cast(QueuedPod, waiting[0])
+
+
+def _expiry(queued: QueuedPod) -> tuple[float, int]:
+    return (queued.backoff_until, queued.sequence)
+
+
+def _asks_differently(old: PodView, new: PodView) -> bool:
+    return old.spec != new.spec or old.labels != new.labels or old.metadata.generation != new.metadata.generation

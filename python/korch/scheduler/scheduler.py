@@ -1,0 +1,258 @@
+"""Watches pods and nodes, decides in the engine, and writes the outcome: a binding, or why there is none.
+
+Informers hand bytes to the engine's snapshot; pods without a node go to the queue. One loop pops a batch, lets the engine decide it
+(which assumes the winners in the snapshot at once, so that the next batch sees them) and hands the outcomes to a few workers that talk
+to the API. A binding that fails is forgotten and the pod tried again. Nothing is remembered because a call returned: a pod counts as
+placed when its informer shows a nodeName. `run` may be cancelled and started again, which is how leader election uses it.
+Mirrors kube-scheduler's scheduling and binding cycles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from korch._core import native
+from korch.api.errors import ApiError, NotFound
+from korch.api.gvk import NODES, PODS
+from korch.client.events import EventRecorder
+from korch.client.informer import Informers
+from korch.client.protocol import Client
+from korch.runtime.clock import rfc3339
+from korch.runtime.context import Runtime
+from korch.runtime.log import get_logger
+from korch.scheduler.pods import NodeView, PodView, decode_node, decode_pod
+from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue
+
+log = get_logger("scheduler")
+
+DEFAULT_SCHEDULER_NAME = "default-scheduler"
+BATCH_MAX = 128
+# One batch looks at no more than this many nodes in all, so that the event loop is held for some ten milliseconds at most.
+BATCH_NODES_MAX = 50_000
+WRITERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Bind:
+    """The pod is assumed on the node and wants to be told so."""
+
+    queued: QueuedPod
+    pod: PodView
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """The pod was not scheduled; its condition and an event say why."""
+
+    pod: PodView
+    reason: str
+    message: str
+
+
+class Scheduler:
+    """Schedules the pods whose spec.schedulerName is `scheduler_name`."""
+
+    def __init__(self, client: Client, informers: Informers, runtime: Runtime, *, scheduler_name: str = DEFAULT_SCHEDULER_NAME) -> None:
+        self._client = client
+        self._informers = informers
+        self._runtime = runtime
+        self._name = scheduler_name
+        self._engine = native.Scheduler()
+        self._recorder = EventRecorder(client, scheduler_name, runtime)
+        self._outcomes: asyncio.Queue[_Bind | _Report] = asyncio.Queue(4 * BATCH_MAX)
+        self._binding: dict[str, QueuedPod] = {}
+        # Changes that the engine has not been given yet: the newest state by key, None for a deletion.
+        self._nodes_changed: dict[str, bytes | None] = {}
+        self._pods_changed: dict[str, bytes | None] = {}
+        self._is_started = False
+        self.queue = SchedulingQueue(runtime.clock.monotonic)
+        self._pods = informers.informer(PODS, decode=decode_pod)
+        self._nodes = informers.informer(NODES, decode=decode_node)
+        self._pods.on(add=self._pod_added, update=self._pod_updated, delete=self._pod_deleted)
+        self._nodes.on(add=self._node_added, update=self._node_updated, delete=self._node_deleted)
+
+    @property
+    def is_synced(self) -> bool:
+        """Return whether the scheduler works: its informers have synced and it takes pods from the queue."""
+        return self._is_started
+
+    async def run(self) -> None:
+        """Schedule until cancelled."""
+        async with self._informers.running(), asyncio.TaskGroup() as group:
+            group.create_task(self._recorder.run(), name="scheduler/events")
+            await self._nodes.wait_synced()
+            await self._pods.wait_synced()
+            for number in range(WRITERS):
+                group.create_task(self._write_outcomes(), name=f"scheduler/writer-{number}")
+            self._is_started = True
+            try:
+                while True:
+                    await self._schedule_batch()
+            finally:
+                self._is_started = False
+                self._abandon()
+
+    def explain(self, namespace: str, name: str) -> bytes | None:
+        """Return the engine's matrix of nodes and plugins for a pod that is known here (JSON, see `_core.Scheduler.explain`), or None."""
+        raw = self._pods.raw(f"{namespace}/{name}")
+        if raw is None:
+            return None
+        self._feed_engine()
+        return self._engine.explain(raw)
+
+    async def _schedule_batch(self) -> None:
+        limit = max(1, min(BATCH_MAX, BATCH_NODES_MAX // max(1, len(self._nodes))))
+        popped: dict[str, QueuedPod] = {}
+        batch: list[bytes] = []
+        for queued in await self.queue.pop(limit):
+            raw = self._pods.raw(queued.key)
+            if raw is None or queued.pod.is_terminating:
+                self.queue.delete(queued.key)
+                continue
+            popped[queued.key] = queued
+            batch.append(raw)
+        self._feed_engine()
+        # From here to the requeueing there is no await: what the engine decides and what the queue knows are of one moment.
+        outcomes: list[_Bind | _Report] = []
+        for decision in self._engine.schedule(batch, now_ms=int(self._runtime.clock.now() * 1000), seed=0):
+            queued = popped[decision.key]
+            if decision.node:
+                self._binding[queued.key] = queued
+                outcomes.append(_Bind(queued, queued.pod, decision.node))
+            else:
+                self.queue.requeue(queued, frozenset(decision.plugins))
+                outcomes.append(_Report(queued.pod, "Unschedulable", decision.message))
+        for outcome in outcomes:
+            await self._outcomes.put(outcome)
+
+    async def _write_outcomes(self) -> None:
+        while True:
+            outcome = await self._outcomes.get()
+            if isinstance(outcome, _Bind):
+                await self._bind(outcome)
+            else:
+                await self._report(outcome)
+
+    async def _bind(self, outcome: _Bind) -> None:
+        pod, queued = outcome.pod, outcome.queued
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": outcome.node},
+        }
+        try:
+            await self._client.create(PODS, binding, namespace=pod.namespace, name=pod.name, subresource="binding")
+        except NotFound:
+            # The informer will say so too, and then the queue drops the pod.
+            self._binding.pop(queued.key, None)
+            self._forget(queued.key)
+        except (ApiError, OSError) as error:
+            # The answer may be lost and the pod bound all the same; then its informer takes it out of the queue before the next attempt.
+            self._binding.pop(queued.key, None)
+            self._forget(queued.key)
+            self.queue.requeue_after_error(queued)
+            log.warning("binding failed", pod=pod.key, node=outcome.node, error=str(error))
+            if pod.key in self.queue:
+                await self._report(_Report(pod, "SchedulerError", f"binding rejected: {error}"))
+        else:
+            # It stays in flight in the queue until the informer shows its node: older news must not bring it up again.
+            self._binding.pop(queued.key, None)
+            log.info("pod bound", pod=pod.key, node=outcome.node)
+            self._recorder.event(pod, "Normal", "Scheduled", f"Successfully assigned {pod.namespace}/{pod.name} to {outcome.node}")
+
+    async def _report(self, report: _Report) -> None:
+        pod = self._pods.get_by_key(report.pod.key)
+        if pod is None or pod.uid != report.pod.uid or pod.spec.nodeName:
+            return
+        self._recorder.event(pod, "Warning", "FailedScheduling", report.message)
+        known = pod.condition("PodScheduled")
+        if known is not None and (known.status, known.reason, known.message) == ("False", report.reason, report.message):
+            return
+        now = rfc3339(self._runtime.clock.now())
+        since = known.lastTransitionTime if known is not None and known.status == "False" else ""
+        condition: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": report.reason, "message": report.message}
+        condition |= {"lastProbeTime": None, "lastTransitionTime": since or now}
+        if pod.metadata.generation:
+            condition["observedGeneration"] = pod.metadata.generation
+        patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+        try:
+            await self._client.patch(PODS, pod.name, patch, namespace=pod.namespace, subresource="status", patch_type="strategic")
+        except NotFound:
+            return
+        except (ApiError, OSError) as error:
+            log.warning("condition not written", pod=pod.key, error=str(error))
+
+    def _forget(self, key: str) -> None:
+        """Take back an assumed pod; what it held is free for others."""
+        self._engine.forget([key])
+        self.queue.move(ClusterEvent.POD_GONE)
+
+    def _abandon(self) -> None:
+        """Take back what was decided and not written when `run` ends; a next run, here or elsewhere, decides anew."""
+        while not self._outcomes.empty():
+            self._outcomes.get_nowait()
+        for key, queued in self._binding.items():
+            self._engine.forget([key])
+            self.queue.requeue_after_error(queued)
+        self._binding.clear()
+
+    def _feed_engine(self) -> None:
+        nodes, self._nodes_changed = self._nodes_changed, {}
+        pods, self._pods_changed = self._pods_changed, {}
+        if gone := [key for key, raw in nodes.items() if raw is None]:
+            self._engine.remove("Node", gone)
+        if gone := [key for key, raw in pods.items() if raw is None]:
+            self._engine.remove("Pod", gone)
+        if nodes or pods:
+            self._engine.upsert([raw for raw in nodes.values() if raw], [raw for raw in pods.values() if raw])
+
+    def _pod_added(self, pod: PodView) -> None:
+        self._pods_changed[pod.key] = self._pods.raw(pod.key)
+        if self._is_mine(pod):
+            self.queue.add(pod)
+        elif pod.holds_node:
+            self.queue.move(ClusterEvent.POD_BOUND)
+
+    def _pod_updated(self, old: PodView, new: PodView) -> None:
+        self._pods_changed[new.key] = self._pods.raw(new.key)
+        if self._is_mine(new):
+            self.queue.update(old, new)
+        else:
+            self.queue.delete(new.key)
+        if old.holds_node and not new.holds_node:
+            self.queue.move(ClusterEvent.POD_GONE)
+        elif new.holds_node and (not old.holds_node or old.labels != new.labels):
+            self.queue.move(ClusterEvent.POD_BOUND)
+        elif new.holds_node and old.metadata.generation != new.metadata.generation:
+            # Resized in place, perhaps to less.
+            self.queue.move(ClusterEvent.POD_GONE)
+
+    def _pod_deleted(self, pod: PodView) -> None:
+        self._pods_changed[pod.key] = None
+        self.queue.delete(pod.key)
+        if not pod.is_terminal:
+            # Also a pod without a node may have been assumed on one.
+            self.queue.move(ClusterEvent.POD_GONE)
+
+    def _is_mine(self, pod: PodView) -> bool:
+        return not pod.spec.nodeName and not pod.is_terminal and not pod.is_terminating and pod.spec.schedulerName == self._name
+
+    def _node_added(self, node: NodeView) -> None:
+        self._nodes_changed[node.name] = self._nodes.raw(node.name)
+        self.queue.move(ClusterEvent.NODE_ADD)
+
+    def _node_updated(self, old: NodeView, new: NodeView) -> None:
+        self._nodes_changed[new.name] = self._nodes.raw(new.name)
+        if old.status.allocatable != new.status.allocatable:
+            self.queue.move(ClusterEvent.NODE_ALLOCATABLE)
+        if old.labels != new.labels:
+            self.queue.move(ClusterEvent.NODE_LABEL)
+        if old.spec != new.spec:
+            self.queue.move(ClusterEvent.NODE_TAINT)
+
+    def _node_deleted(self, node: NodeView) -> None:
+        self._nodes_changed[node.name] = None

@@ -1,0 +1,158 @@
+//! The few things the log asks of a disk, and a directory of real files that does them.
+//!
+//! Everything above this seam also runs on `MemDisk`, which can lose whatever was not synced.
+
+use std::fmt::Debug;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::error::{Result, StoreError};
+use super::lock;
+
+/// One flat directory. Names that appear, move or vanish are durable only after `sync_directory`.
+pub trait Disk: Debug + Send + Sync {
+    /// Where this is, for messages.
+    fn place(&self) -> String;
+    /// Keep other processes out until `unlock`. Fails with Locked when another one is in.
+    fn lock(&self) -> Result<()>;
+    fn unlock(&self);
+    /// The names of all files, sorted.
+    fn list(&self) -> io::Result<Vec<String>>;
+    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+    /// Make `name`, or empty it.
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// Open `name` cut to `length` bytes, to append behind them.
+    fn reopen(&self, name: &str, length: u64) -> io::Result<Box<dyn DiskFile>>;
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    fn remove(&self, name: &str) -> io::Result<()>;
+    fn sync_directory(&self) -> io::Result<()>;
+    /// Random bytes that name a new store.
+    fn entropy(&self) -> io::Result<[u8; 16]>;
+}
+
+/// A file open for appending.
+pub trait DiskFile: Debug + Send {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Return when everything appended is durable. After an error nothing is known about what is.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+const LOCK_FILE: &str = "lock";
+
+/// A directory of the file system, kept for one process by flock on a file in it.
+#[derive(Debug)]
+pub struct RealDisk {
+    directory: PathBuf,
+    held: Mutex<Option<File>>,
+}
+
+impl RealDisk {
+    /// Use `directory`, made if missing.
+    pub fn new(directory: &Path) -> io::Result<Self> {
+        if !directory.is_dir() {
+            std::fs::create_dir_all(directory)?;
+            if let Some(parent) = directory.canonicalize()?.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(RealDisk {
+            directory: directory.to_path_buf(),
+            held: Mutex::new(None),
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+impl Disk for RealDisk {
+    fn place(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    fn lock(&self) -> Result<()> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path(LOCK_FILE))?;
+        match file.try_lock() {
+            Ok(()) => {
+                *lock(&self.held) = Some(file);
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+                directory: self.place(),
+            }),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    fn unlock(&self) {
+        *lock(&self.held) = None;
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            if let Ok(name) = entry?.file_name().into_string()
+                && name != LOCK_FILE
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.path(name))?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::create(self.path(name))?)))
+    }
+
+    fn reopen(&self, name: &str, length: u64) -> io::Result<Box<dyn DiskFile>> {
+        let mut file = OpenOptions::new().write(true).open(self.path(name))?;
+        file.set_len(length)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn entropy(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

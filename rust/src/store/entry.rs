@@ -1,0 +1,145 @@
+//! What stands in a batch of the log, and in a block of a snapshot.
+//!
+//! A commit entry holds what replay cannot derive: keys, values with their revision spliced in, attributes. A snapshot item also
+//! holds what replay would derive from the revisions before it.
+
+use std::sync::Arc;
+
+use super::attributes::Attributes;
+use super::codec::{Reader, put_bytes, put_varint};
+use super::revision::{Body, Key, Revision, Splice};
+
+const COMMIT: u8 = b'c';
+const COMPACTION: u8 = b'f';
+
+/// One entry of the log.
+#[derive(Debug)]
+pub(crate) enum Entry<'a> {
+    Commit {
+        revision: u64,
+        writes: Vec<Write<'a>>,
+    },
+    Compaction {
+        revision: u64,
+    },
+}
+
+/// One logged write; without a body the key is deleted.
+#[derive(Debug)]
+pub(crate) struct Write<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) body: Option<(&'a [u8], Option<Splice>)>,
+    pub(crate) attributes: Attributes,
+}
+
+/// Append a commit of `states`, which all belong to `revision`.
+pub(crate) fn put_commit(out: &mut Vec<u8>, revision: u64, states: &[Arc<Revision>]) {
+    out.push(COMMIT);
+    put_varint(out, revision);
+    put_varint(out, states.len() as u64);
+    for state in states {
+        put_write(out, state);
+    }
+}
+
+pub(crate) fn put_compaction(out: &mut Vec<u8>, revision: u64) {
+    out.push(COMPACTION);
+    put_varint(out, revision);
+}
+
+/// Read the next entry. None when it makes no sense.
+pub(crate) fn next_entry<'a>(reader: &mut Reader<'a>) -> Option<Entry<'a>> {
+    match reader.byte()? {
+        COMMIT => {
+            let revision = reader.varint()?;
+            let count = reader.varint()?;
+            let writes = (0..count)
+                .map(|_| next_write(reader))
+                .collect::<Option<_>>()?;
+            Some(Entry::Commit { revision, writes })
+        }
+        COMPACTION => Some(Entry::Compaction {
+            revision: reader.varint()?,
+        }),
+        _ => None,
+    }
+}
+
+/// Append one retained revision to a snapshot block.
+pub(crate) fn put_item(out: &mut Vec<u8>, state: &Revision) {
+    for number in [
+        state.created,
+        state.modified,
+        state.version,
+        u64::from(state.sub),
+    ] {
+        put_varint(out, number);
+    }
+    put_write(out, state);
+}
+
+/// Read what `put_item` wrote. None when it makes no sense.
+pub(crate) fn next_item(reader: &mut Reader<'_>) -> Option<Revision> {
+    let created = reader.varint()?;
+    let modified = reader.varint()?;
+    let version = reader.varint()?;
+    let sub = u32::try_from(reader.varint()?).ok()?;
+    let write = next_write(reader)?;
+    let body = write
+        .body
+        .map(|(value, splice)| Body::stored(value, splice, super::face::natural(version)));
+    let key: Key = write.key.into();
+    Some(Revision {
+        key,
+        created,
+        modified,
+        version,
+        sub,
+        body,
+        attributes: Arc::new(write.attributes),
+    })
+}
+
+const HAS_BODY: u8 = 1;
+const HAS_SPLICE: u8 = 2;
+
+fn put_write(out: &mut Vec<u8>, state: &Revision) {
+    let splice = state.body.as_ref().and_then(Body::splice);
+    out.push(u8::from(state.body.is_some()) * HAS_BODY + u8::from(splice.is_some()) * HAS_SPLICE);
+    put_bytes(out, &state.key);
+    if let Some(splice) = splice {
+        put_varint(out, u64::from(splice.at));
+        out.push(splice.length);
+    }
+    if let Some(body) = &state.body {
+        put_bytes(out, body.value());
+        put_bytes(out, state.attributes.encoded());
+    }
+}
+
+fn next_write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
+    let flags = reader.byte()?;
+    let key = reader.bytes()?;
+    let splice = if flags & HAS_SPLICE != 0 {
+        Some(Splice {
+            at: u32::try_from(reader.varint()?).ok()?,
+            length: reader.byte()?,
+        })
+    } else {
+        None
+    };
+    if flags & HAS_BODY == 0 {
+        return Some(Write {
+            key,
+            body: None,
+            attributes: Attributes::default(),
+        });
+    }
+    let value = reader.bytes()?;
+    let attributes = Attributes::decode(reader.bytes()?)?;
+    Some(Write {
+        key,
+        body: Some((value, splice)),
+        attributes,
+    })
+}

@@ -1,0 +1,155 @@
+//! A disk in memory that knows what would survive a power cut: bytes that were synced, under names whose directory was synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::disk::{Disk, DiskFile};
+use super::error::Result;
+use super::lock;
+
+/// Cheap to clone: clones share the disk.
+#[derive(Debug, Clone, Default)]
+pub struct MemDisk {
+    inner: Arc<Mutex<Inner>>,
+}
+
+type File = Arc<Mutex<Bytes>>;
+
+#[derive(Debug, Default)]
+struct Inner {
+    live: BTreeMap<String, File>,
+    durable: BTreeMap<String, File>,
+    fails_sync: bool,
+    syncs: u64,
+}
+
+#[derive(Debug, Default)]
+struct Bytes {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+impl MemDisk {
+    /// What a power cut leaves: `survive` says for each durable name what becomes of its bytes, given (durable, live).
+    pub fn crashed(&self, mut survive: impl FnMut(&str, &[u8], &[u8]) -> Vec<u8>) -> MemDisk {
+        let after = MemDisk::default();
+        for (name, file) in &lock(&self.inner).durable {
+            let file = lock(file);
+            after.put(name, survive(name, &file.durable, &file.live));
+        }
+        after
+    }
+
+    /// Write a whole file, durably.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        let file = Arc::new(Mutex::new(Bytes {
+            live: bytes.clone(),
+            durable: bytes,
+        }));
+        let mut inner = lock(&self.inner);
+        inner.live.insert(name.into(), file.clone());
+        inner.durable.insert(name.into(), file);
+    }
+
+    /// From now on every sync of a file fails.
+    pub fn fail_syncs(&self) {
+        lock(&self.inner).fails_sync = true;
+    }
+
+    /// How many files were synced.
+    pub fn syncs(&self) -> u64 {
+        lock(&self.inner).syncs
+    }
+
+    fn file(&self, name: &str) -> io::Result<File> {
+        let found = lock(&self.inner).live.get(name).cloned();
+        found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+}
+
+impl Disk for MemDisk {
+    fn place(&self) -> String {
+        "memory".into()
+    }
+
+    fn lock(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn unlock(&self) {}
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(lock(&self.inner).live.keys().cloned().collect())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(lock(&*self.file(name)?).live.clone())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = File::default();
+        lock(&self.inner).live.insert(name.into(), file.clone());
+        Ok(Box::new(MemFile {
+            disk: self.clone(),
+            file,
+        }))
+    }
+
+    fn reopen(&self, name: &str, length: u64) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.file(name)?;
+        lock(&file).live.truncate(length as usize);
+        Ok(Box::new(MemFile {
+            disk: self.clone(),
+            file,
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let file = self.file(from)?;
+        let mut inner = lock(&self.inner);
+        inner.live.remove(from);
+        inner.live.insert(to.into(), file);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.file(name)?;
+        lock(&self.inner).live.remove(name);
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut inner = lock(&self.inner);
+        inner.durable = inner.live.clone();
+        Ok(())
+    }
+
+    fn entropy(&self) -> io::Result<[u8; 16]> {
+        Ok(*b"a store in memry")
+    }
+}
+
+#[derive(Debug)]
+struct MemFile {
+    disk: MemDisk,
+    file: File,
+}
+
+impl DiskFile for MemFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        lock(&self.file).live.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut inner = lock(&self.disk.inner);
+        if inner.fails_sync {
+            return Err(io::Error::other("simulated failure of fdatasync"));
+        }
+        inner.syncs += 1;
+        let mut file = lock(&self.file);
+        file.durable = file.live.clone();
+        Ok(())
+    }
+}

@@ -1,0 +1,258 @@
+//! Opening a directory: the newest snapshot, then the log behind it, and the decision about its end.
+
+use std::sync::Arc;
+
+use super::codec::Reader;
+use super::disk::Disk;
+use super::entry::{Entry, Write, next_entry};
+use super::error::{Result, StoreError};
+use super::face::natural;
+use super::keyspace::Keyspace;
+use super::log::{Log, Writer, create_segment, number_in, segment_name};
+use super::revision::{Body, Revision};
+use super::segment::{self, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
+use super::snapshot;
+
+/// Where replay stands: what the next segment and batch must continue.
+#[derive(Debug)]
+struct Position {
+    uuid: Option<Uuid>,
+    number: u64,
+    chain: u32,
+}
+
+/// Lock the directory and rebuild what it holds. Nothing is changed when this fails.
+pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
+    disk.lock()?;
+    let opened = rebuild(disk.clone(), segment_bytes);
+    if opened.is_err() {
+        disk.unlock();
+    }
+    opened
+}
+
+fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
+    let mut keys = Keyspace::default();
+    let names = disk.list()?;
+    let mut position = Position {
+        uuid: None,
+        number: 1,
+        chain: 0,
+    };
+    let mut snapshot_bytes = 0;
+    if let Some(newest) = names
+        .iter()
+        .filter_map(|name| snapshot::revision_in(name))
+        .max()
+    {
+        let name = snapshot::name(newest);
+        let bytes = disk.read(&name)?;
+        let (header, states) = snapshot::load(&name, &bytes)?;
+        keys.restore(states, header.floor, header.revision);
+        position = Position {
+            uuid: Some(header.uuid),
+            number: header.segment,
+            chain: header.chain,
+        };
+        snapshot_bytes = bytes.len() as u64;
+    }
+    let first = position.number;
+    let mut numbers: Vec<u64> = names
+        .iter()
+        .filter_map(|name| number_in(name))
+        .filter(|number| *number >= first)
+        .collect();
+    numbers.sort_unstable();
+    if numbers.is_empty() && position.uuid.is_some() {
+        return Err(corrupt(&segment_name(first), 0, "the file is missing"));
+    }
+    let mut log_bytes = 0;
+    let mut end = None;
+    for (nth, number) in numbers.iter().enumerate() {
+        let name = segment_name(*number);
+        if *number != first + nth as u64 {
+            return Err(corrupt(
+                &segment_name(first + nth as u64),
+                0,
+                "the file is missing",
+            ));
+        }
+        let bytes = disk.read(&name)?;
+        let is_last = nth + 1 == numbers.len();
+        position.number = *number;
+        if is_last && bytes.len() < HEADER_LEN {
+            break;
+        }
+        let whole = replay(&mut keys, &mut position, &name, &bytes, is_last)?;
+        log_bytes += whole as u64;
+        end = is_last.then_some((whole, bytes.len()));
+    }
+    keys.published = keys.applied;
+    let uuid = match position.uuid {
+        Some(uuid) => uuid,
+        None => disk.entropy()?,
+    };
+    let writer = continue_at(&*disk, &keys, &position, uuid, end)?;
+    remove_leftovers(&*disk, &names, first, keys.applied)?;
+    let log = Log::new(disk, uuid, keys.applied, writer, segment_bytes);
+    log.set_sizes(log_bytes.max(HEADER_LEN as u64), snapshot_bytes);
+    Ok((keys, log))
+}
+
+/// Apply the batches of one segment; return how many of its bytes are whole.
+fn replay(
+    keys: &mut Keyspace,
+    position: &mut Position,
+    name: &str,
+    bytes: &[u8],
+    is_last: bool,
+) -> Result<usize> {
+    let header = segment::Header::decode(name, bytes)?;
+    let uuid = *position.uuid.get_or_insert(header.uuid);
+    if header.uuid != uuid || header.number != position.number || header.chain != position.chain {
+        return Err(corrupt(
+            name,
+            0,
+            "the file does not continue the one before it",
+        ));
+    }
+    let mut offset = HEADER_LEN;
+    while offset < bytes.len() {
+        let Some(batch) = batch_at(bytes, offset, &uuid) else {
+            if is_last && !any_batch_behind(bytes, offset, &uuid) {
+                break;
+            }
+            return Err(corrupt(
+                name,
+                offset,
+                "a batch is damaged, and what was written after it is not",
+            ));
+        };
+        if batch.chain != position.chain {
+            return Err(corrupt(
+                name,
+                offset,
+                "a batch does not continue the one before it",
+            ));
+        }
+        apply(keys, batch.payload).ok_or_else(|| {
+            corrupt(
+                name,
+                offset,
+                "a batch does not continue the state before it",
+            )
+        })?;
+        position.chain = batch.sum;
+        offset += segment::BATCH_HEADER_LEN + batch.payload.len();
+    }
+    Ok(offset)
+}
+
+/// Apply the entries of one batch. None when they do not decode or leave out a revision.
+fn apply(keys: &mut Keyspace, payload: &[u8]) -> Option<()> {
+    let mut reader = Reader::new(payload);
+    while !reader.is_empty() {
+        match next_entry(&mut reader)? {
+            Entry::Commit { revision, writes } => {
+                if revision <= keys.applied {
+                    return None;
+                }
+                for (sub, write) in writes.into_iter().enumerate() {
+                    let state = replayed(keys, write, revision, sub as u32)?;
+                    keys.apply(Arc::new(state));
+                }
+                (revision == keys.applied + 1).then_some(())?;
+                keys.applied = revision;
+            }
+            Entry::Compaction { revision } => {
+                (revision <= keys.applied).then_some(())?;
+                keys.compact(revision);
+            }
+        }
+    }
+    Some(())
+}
+
+/// The state that a logged write made of its key. None for a deletion of nothing.
+fn replayed(keys: &Keyspace, write: Write<'_>, revision: u64, sub: u32) -> Option<Revision> {
+    let key = keys.shared_key(write.key);
+    let before = keys.newest(write.key);
+    let created = before.map_or(revision, |before| before.created);
+    let Some((value, splice)) = write.body else {
+        before?;
+        return Some(Revision {
+            key,
+            created,
+            modified: revision,
+            version: 0,
+            sub,
+            body: None,
+            attributes: keys.no_attributes(),
+        });
+    };
+    let version = before.map_or(0, |before| before.version) + 1;
+    let body = Some(Body::stored(value, splice, natural(version)));
+    let attributes = keys.shared_attributes(write.key, write.attributes);
+    Some(Revision {
+        key,
+        created,
+        modified: revision,
+        version,
+        sub,
+        body,
+        attributes,
+    })
+}
+
+/// Open the last segment behind its last whole batch, or begin one when there is none or its header was never finished.
+fn continue_at(
+    disk: &dyn Disk,
+    keys: &Keyspace,
+    position: &Position,
+    uuid: Uuid,
+    end: Option<(usize, usize)>,
+) -> Result<Writer> {
+    let (number, chain) = (position.number, position.chain);
+    let (file, length) = match end {
+        Some((whole, length)) => {
+            let mut file = disk.reopen(&segment_name(number), whole as u64)?;
+            if whole < length {
+                file.sync()?;
+            }
+            (file, whole)
+        }
+        None => {
+            let header = segment::Header {
+                uuid,
+                number,
+                revision: keys.applied,
+                chain,
+            };
+            (create_segment(disk, &header)?, HEADER_LEN)
+        }
+    };
+    Ok(Writer {
+        file,
+        number,
+        length: length as u64,
+        chain,
+    })
+}
+
+/// Remove what a crash left between writing a snapshot and removing what it replaces.
+fn remove_leftovers(disk: &dyn Disk, names: &[String], first: u64, revision: u64) -> Result<()> {
+    let newest = names
+        .iter()
+        .filter_map(|name| snapshot::revision_in(name))
+        .max()
+        .unwrap_or(revision);
+    for name in names {
+        let is_replaced = number_in(name).is_some_and(|number| number < first)
+            || snapshot::revision_in(name).is_some_and(|revision| revision < newest)
+            || name.ends_with(".tmp");
+        if is_replaced {
+            disk.remove(name).map_err(StoreError::from)?;
+        }
+    }
+    Ok(())
+}
