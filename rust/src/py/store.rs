@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pyo3::exceptions::{PyException, PyKeyError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -165,6 +164,17 @@ impl Page {
                 .iter()
                 .map(|item| PyBytes::new(py, item.value())),
         )
+    }
+
+    fn joined<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(self.inner.items.len() * 2);
+        for item in &self.inner.items {
+            if !parts.is_empty() {
+                parts.push(b",");
+            }
+            parts.push(item.value());
+        }
+        joined(py, &parts)
     }
 
     #[getter]
@@ -347,13 +357,14 @@ impl Store {
     }
 }
 
-/// Copy the frames once, straight into the bytes object.
-fn joined<'py>(py: Python<'py>, frames: &[Bytes]) -> PyResult<Bound<'py, PyBytes>> {
-    let size = frames.iter().map(Bytes::len).sum();
+/// Copy the parts once, straight into the bytes object.
+fn joined<'py, T: AsRef<[u8]>>(py: Python<'py>, parts: &[T]) -> PyResult<Bound<'py, PyBytes>> {
+    let size = parts.iter().map(|part| part.as_ref().len()).sum();
     PyBytes::new_with(py, size, |mut out| {
-        for frame in frames {
-            if let Some((head, rest)) = std::mem::take(&mut out).split_at_mut_checked(frame.len()) {
-                head.copy_from_slice(frame);
+        for part in parts {
+            let part = part.as_ref();
+            if let Some((head, rest)) = std::mem::take(&mut out).split_at_mut_checked(part.len()) {
+                head.copy_from_slice(part);
                 out = rest;
             }
         }

@@ -9,6 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::attributes::{Attributes, Kind};
+use super::chain::Chain;
 use super::error::{Result, StoreError};
 use super::event::Event;
 use super::index::Index;
@@ -17,8 +18,6 @@ use super::selector::Selector;
 
 /// An empty store is at revision 1 like etcd's, so that the first commit gets 2 and 0 and 1 never name an object's revision.
 pub(crate) const FIRST_REVISION: u64 = 1;
-
-type Chain = Vec<Arc<Revision>>;
 
 #[derive(Debug)]
 pub(crate) struct Keyspace {
@@ -59,15 +58,12 @@ pub(crate) struct Found {
 impl Keyspace {
     /// The newest applied state of `key`, None when it does not exist.
     pub(crate) fn newest(&self, key: &[u8]) -> Option<&Arc<Revision>> {
-        self.chains
-            .get(key)?
-            .last()
-            .filter(|revision| !revision.is_deletion())
+        self.chains.get(key)?.newest()
     }
 
     /// The state of `key` at `revision`, None when it did not exist then.
     pub(crate) fn at(&self, key: &[u8], revision: u64) -> Option<&Arc<Revision>> {
-        at(self.chains.get(key)?, revision)
+        self.chains.get(key)?.at(revision)
     }
 
     /// The key as it is already shared in memory, or a new one.
@@ -91,9 +87,17 @@ impl Keyspace {
 
     /// Append `new` to its key's chain and to history. Revisions must arrive in order; the caller moves `applied`.
     pub(crate) fn apply(&mut self, new: Arc<Revision>) {
-        let chain = self.chains.entry(new.key.clone()).or_default();
-        let old = chain.last().filter(|last| !last.is_deletion()).cloned();
-        chain.push(new.clone());
+        let old = match self.chains.get_mut(&new.key) {
+            Some(chain) => {
+                let old = chain.newest().cloned();
+                chain.push(new.clone());
+                old
+            }
+            None => {
+                self.chains.insert(new.key.clone(), Chain::new(new.clone()));
+                None
+            }
+        };
         if !old
             .as_ref()
             .is_some_and(|old| Arc::ptr_eq(&old.attributes, &new.attributes))
@@ -136,28 +140,49 @@ impl Keyspace {
         let smallest = selector
             .pairs()
             .min_by_key(|(kind, key, value)| self.index.count(*kind, key, value));
-        match smallest {
-            Some((kind, key, value)) => {
-                let keys = self
-                    .index
-                    .keys_from(kind, key, value, start)
-                    .take_while(|key| covers(prefix, key));
-                page(
-                    keys.filter_map(|key| self.at(key, revision)).filter(wanted),
-                    limit,
-                    false,
-                )
-            }
-            None => {
-                let chains = self
-                    .chains
-                    .range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
-                let states = chains
-                    .take_while(|(key, _)| covers(prefix, key))
-                    .filter_map(|(_, chain)| at(chain, revision));
-                page(states.filter(wanted), limit, selector.is_empty())
-            }
+        if let Some((kind, key, value)) = smallest {
+            let keys = self.index.keys_from(kind, key, value, start);
+            let covered = keys.take_while(|key| covers(prefix, key));
+            let states = covered.filter_map(|key| self.at(key, revision));
+            return page(states.filter(wanted), limit);
         }
+        let states = self
+            .walk(prefix, start)
+            .filter_map(|(_, chain)| chain.at(revision));
+        let mut found = page(states.filter(wanted), limit);
+        if let Some(next) = found.next.as_deref().filter(|_| selector.is_empty()) {
+            let rest = self
+                .walk(prefix, next)
+                .filter(|(_, chain)| chain.is_live_at(revision));
+            found.remaining = rest.count() as i64;
+        }
+        found
+    }
+
+    /// The chains under `prefix` from `start` on. The end is looked up once, so that the walk itself reads no keys.
+    fn walk(&self, prefix: &[u8], start: &[u8]) -> impl Iterator<Item = (&Key, &Chain)> {
+        let mut behind = prefix.to_vec();
+        let end = match behind.last_mut() {
+            None => Bound::Unbounded,
+            Some(last @ b'/') => {
+                *last += 1;
+                Bound::Excluded(behind.as_slice())
+            }
+            Some(_) => Bound::Included(behind.as_slice()),
+        };
+        // A map refuses a range that ends before it starts.
+        let is_behind = match end {
+            Bound::Excluded(end) => start >= end,
+            Bound::Included(end) => start > end,
+            Bound::Unbounded => false,
+        };
+        let start = if is_behind {
+            Bound::Unbounded
+        } else {
+            Bound::Included(start)
+        };
+        let chains = self.chains.range::<[u8], _>((start, end));
+        chains.take(if is_behind { 0 } else { usize::MAX })
     }
 
     /// Keys whose published state names `uid` as an owner, in order.
@@ -207,28 +232,20 @@ impl Keyspace {
         let Some(chain) = self.chains.get_mut(key) else {
             return;
         };
-        let mut forgotten = chain.partition_point(|revision| revision.modified <= floor);
-        if forgotten
-            .checked_sub(1)
-            .and_then(|last| chain.get(last))
-            .is_some_and(|last| !last.is_deletion())
-        {
-            forgotten -= 1;
-        }
-        for gone in chain.drain(..forgotten).collect::<Vec<_>>() {
+        for gone in chain.trim(floor) {
             if chain
-                .iter()
+                .all()
                 .any(|kept| Arc::ptr_eq(&kept.attributes, &gone.attributes))
             {
                 continue;
             }
             for pair in gone.attributes.pairs() {
-                if !chain.iter().any(|kept| kept.attributes.contains(&pair)) {
+                if !chain.all().any(|kept| kept.attributes.contains(&pair)) {
                     self.index.remove(key, &pair);
                 }
             }
         }
-        if chain.is_empty() {
+        if chain.is_gone_at(floor) {
             self.chains.remove(key);
         }
     }
@@ -237,7 +254,7 @@ impl Keyspace {
     pub(crate) fn retained(&self, upto: u64) -> Vec<Arc<Revision>> {
         self.chains
             .values()
-            .flatten()
+            .flat_map(Chain::all)
             .filter(|revision| revision.modified <= upto)
             .cloned()
             .collect()
@@ -277,19 +294,7 @@ pub(crate) fn covers(prefix: &[u8], key: &[u8]) -> bool {
     }
 }
 
-fn at(chain: &Chain, revision: u64) -> Option<&Arc<Revision>> {
-    chain
-        .iter()
-        .rev()
-        .find(|state| state.modified <= revision)
-        .filter(|state| !state.is_deletion())
-}
-
-fn page<'a>(
-    mut states: impl Iterator<Item = &'a Arc<Revision>>,
-    limit: usize,
-    is_counted: bool,
-) -> Found {
+fn page<'a>(mut states: impl Iterator<Item = &'a Arc<Revision>>, limit: usize) -> Found {
     if limit == 0 {
         return Found {
             items: states.cloned().collect(),
@@ -298,23 +303,11 @@ fn page<'a>(
         };
     }
     let items = states.by_ref().take(limit).cloned().collect();
-    match states.next() {
-        None => Found {
-            items,
-            next: None,
-            remaining: 0,
-        },
-        Some(next) => {
-            let remaining = if is_counted {
-                1 + states.count() as i64
-            } else {
-                -1
-            };
-            Found {
-                items,
-                next: Some(next.key.clone()),
-                remaining,
-            }
-        }
+    let next = states.next().map(|next| next.key.clone());
+    let remaining = if next.is_some() { -1 } else { 0 };
+    Found {
+        items,
+        next,
+        remaining,
     }
 }

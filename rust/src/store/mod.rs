@@ -5,7 +5,7 @@
 //! applied >= durable >= published, and only published state is ever shown to anybody but the next commit's preconditions.
 //!
 //! - `face`: the public face; locks, and the order of the steps above.
-//! - `keyspace`: version chains by key, history of events, compaction. `index`: from label, field and owner pairs to keys.
+//! - `keyspace`: version chains (`chain`) by key, history of events, compaction. `index`: from label, field and owner pairs to keys.
 //! - `watch`: watchers and the index that finds those an event concerns. `event`: one change, and its frames shared by all.
 //! - `revision`: one key at one revision. `attributes`, `selector`: what selectors see of an object, and how they match.
 //! - `disk`, `mem_disk`: real or simulated files. `log`: the write-ahead log on them, in the formats of `segment` (batches) and
@@ -14,14 +14,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub mod attributes;
+mod chain;
 pub mod codec;
 pub mod disk;
 mod entry;
 pub mod error;
 pub mod event;
 pub mod face;
-pub mod index;
-pub mod keyspace;
+mod index;
+mod keyspace;
 mod log;
 pub mod mem_disk;
 mod recovery;

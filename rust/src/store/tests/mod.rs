@@ -181,6 +181,19 @@ fn a_prefix_ends_in_a_slash_and_anything_else_is_one_key() {
     for (prefix, expected) in table {
         assert_eq!(count(prefix), expected, "{prefix}");
     }
+    for start in ["/pods/a/web/", "/pods0", "/z", "/pods/b"] {
+        let page = store.range(b"/pods/a/web", start.as_bytes(), 0, 0, &Selector::default());
+        assert!(
+            page.unwrap().items.is_empty(),
+            "{start} lies behind the prefix"
+        );
+        let page = store.range(b"/pods/a/", start.as_bytes(), 0, 0, &Selector::default());
+        assert_eq!(
+            page.unwrap().items.len(),
+            usize::from(start == "/pods/a/web/"),
+            "{start}"
+        );
+    }
 }
 
 #[test]
