@@ -39,7 +39,7 @@ def to_json(body: bytes, content_type: str) -> bytes:
         return _from_yaml(body)
     if content_type == _PROTOBUF or (content_type in _JSON and body.startswith(_PROTOBUF_MAGIC)):
         try:
-            return native.protobuf_to_json(body)
+            return native.protobuf_to_json(body)[2]
         except ValueError as error:
             raise BadRequest(str(error)) from error
     raise UnsupportedMediaType(
