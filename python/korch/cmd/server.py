@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import ipaddress
 import signal
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 import uvicorn
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from korch._core import native
+from korch.api.errors import NotFound
+from korch.apiserver.authn import reviews
 from korch.apiserver.authn.authenticator import ClusterAuthenticator
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, ServiceAccountTokens
 from korch.apiserver.authz.authenticated import AuthenticatedOnly
@@ -37,4 +38,270 @@ from korch.runtime.log import configure, get_logger
 from korch.scheduler.scheduler import Scheduler
 from korch.storage import Storage
 
+_FRONT_THREADS = 2
+_STOP_GRACE_S = 2
+
 log = get_logger("server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What `korch server` was asked for. `binds` and `advertise` are HOST:PORT."""
+
+    binds: tuple[str, ...]
+    advertise: str
+    service_cidr: str
+    cluster_cidr: str
+    node_monitor_grace_period_s: float
+    sim_nodes: int
+    with_controllers: bool
+    with_scheduler: bool
+
+
+@click.command()
+@click.option("--data-dir", help="Where everything is kept. Default /var/lib/korch as root.")
+@click.option(
+    "--bind", "binds", multiple=True, default=("127.0.0.1:6443",), show_default=True, help="HOST:PORT to listen on; may be given again."
+)
+@click.option("--advertise", default="", help="HOST:PORT at which pods and nodes reach the server. Default: the first --bind.")
+@click.option("--service-cidr", default="10.96.0.0/16", show_default=True, help="Addresses of Services.")
+@click.option("--cluster-cidr", default="10.244.0.0/16", show_default=True, help="Addresses of pods.")
+@click.option("--node-monitor-grace-period", default=50.0, show_default=True, help="Seconds of silence after which a node is NotReady.")
+@click.option("--sim-nodes", default=0, show_default=True, help="Simulated nodes to run.")
+@click.option("--without-controllers", is_flag=True, help="Leave them to `korch controller-manager`.")
+@click.option("--without-scheduler", is_flag=True, help="Leave it to `korch scheduler`.")
+@click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
+def server(
+    data_dir: str | None,
+    binds: tuple[str, ...],
+    advertise: str,
+    service_cidr: str,
+    cluster_cidr: str,
+    node_monitor_grace_period: float,
+    sim_nodes: int,
+    without_controllers: bool,
+    without_scheduler: bool,
+    log_level: str,
+) -> None:
+    """Run the API server, with controllers and scheduler unless told otherwise."""
+    configure(level=log_level)
+    options = ServerOptions(
+        binds=binds,
+        advertise=advertise or binds[0],
+        service_cidr=service_cidr,
+        cluster_cidr=cluster_cidr,
+        node_monitor_grace_period_s=node_monitor_grace_period,
+        sim_nodes=sim_nodes,
+        with_controllers=not without_controllers,
+        with_scheduler=not without_scheduler,
+    )
+    layout = Layout.at(data_dir)
+    layout.make()
+    asyncio.run(Server(layout, options, Runtime()).run())
+
+
+class Server:
+    """One server process. Construct, then `await run()`."""
+
+    def __init__(self, layout: Layout, options: ServerOptions, runtime: Runtime) -> None:
+        self._layout = layout
+        self._options = options
+        self._runtime = runtime
+        self._authority = CertificateAuthority.open(layout.pki, runtime.clock)
+        self._storage = Storage.open(str(layout.store), runtime)
+        self._controllers: list[Controller] = []
+        self._scheduler: Scheduler | None = None
+        self._catalogue = catalogue()
+        self._write_credentials()
+        self._tokens = ServiceAccountTokens(
+            self._authority.signing_key("service-account"),
+            issuer=DEFAULT_ISSUER,
+            audiences=[DEFAULT_ISSUER],
+            clock=runtime.clock,
+            lookup=self._uid_of,
+        )
+        self._authorizer = AuthenticatedOnly()
+        self._authenticator = ClusterAuthenticator(self._tokens, layout.token.read_text().strip())
+        host, _, port = options.advertise.rpartition(":")
+        self._api = ApiServer(
+            runtime,
+            self._storage,
+            self._catalogue,
+            ServerConfig(
+                service_cidr=options.service_cidr,
+                advertise_host=host,
+                advertise_port=int(port),
+                authenticator=self._authenticator,
+                authorizer=self._authorizer,
+            ),
+        )
+        self._streaming = self._connect_agents()
+        self._answer_reviews()
+        self._api.app.router.routes[:0] = [
+            *join_routes(self._authority, self._authenticator),
+            Route("/korch/v1/components", self._show_components, methods=["GET"]),
+            Route("/openid/v1/jwks", self._show(self._tokens.key_set()), methods=["GET"]),
+            Route("/.well-known/openid-configuration", self._show(self._tokens.discovery()), methods=["GET"]),
+        ]
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; then stop taking requests, end the watches, flush the store."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        application = _Application(self._api.app, str(self._layout.api_socket))
+        front = self._front()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(application.serve(), name="application"),
+                    tasks.create_task(self._api.run(), name="api"),
+                    tasks.create_task(self._storage.run(), name="storage"),
+                ]
+                while not application.started:
+                    await asyncio.sleep(0.005)
+                bound = await self._runtime.offload.run(front.start)
+                log.info("API served", addresses=bound)
+                running += [tasks.create_task(work, name=name) for name, work in self._components()]
+                await stopping.wait()
+                log.info("stopping")
+                application.should_exit = True
+                for task in running[1:]:
+                    task.cancel()
+        finally:
+            await self._runtime.offload.run(front.stop, _STOP_GRACE_S * 1000)
+            await self._streaming.close()
+            await self._storage.close()
+
+    def _components(self) -> Iterator[tuple[str, Any]]:
+        options, runtime = self._options, self._runtime
+        if options.with_controllers:
+            client = self._api.client("system:kube-controller-manager")
+            informers = Informers(client, runtime)
+            config = ControllerConfig(
+                root_ca_pem=self._authority.certificate_pem.decode(),
+                cluster_cidr=options.cluster_cidr,
+                node_monitor_grace_period_s=options.node_monitor_grace_period_s,
+            )
+            self._controllers = all_controllers(client, informers, runtime, config)
+            for controller in self._controllers:
+                yield controller.name, controller.run()
+        if options.with_scheduler:
+            client = self._api.client("system:kube-scheduler")
+            self._scheduler = Scheduler(client, Informers(client, runtime), runtime)
+            yield "scheduler", self._scheduler.run()
+        if options.sim_nodes:
+            from korch.testing.hollow import HollowNode
+
+            for index in range(options.sim_nodes):
+                name = f"sim-{index + 1}"
+                yield name, HollowNode(self._api.client(f"system:node:{name}"), name, runtime).run()
+
+    def _write_credentials(self) -> None:
+        options = self._options
+        admin = self._authority.issue("admin", "kubernetes-admin", organizations=["system:masters"])
+        self._authority.issue("kubelet-client", "kube-apiserver-kubelet-client", organizations=["system:masters"])
+        write_credentials(
+            self._layout, f"https://{options.binds[0]}", self._authority.certificate_pem, admin.certificate, admin.key, self._authority.pin
+        )
+
+    def _front(self) -> native.Front:
+        options = self._options
+        first_service = str(next(ipaddress.ip_network(options.service_cidr).hosts()))
+        hosts = {one.rpartition(":")[0] for one in (*options.binds, options.advertise)} - {"0.0.0.0", "[::]"}
+        names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
+        serving = self._authority.issue(
+            "apiserver", "kube-apiserver", hosts=[*names, *sorted(hosts | {"127.0.0.1", first_service} - set(names))], is_server=True
+        )
+        return native.Front(
+            bind=list(options.binds),
+            upstream=str(self._layout.api_socket),
+            certificate_pem=serving.certificate,
+            key_pem=serving.key,
+            client_ca_pem=self._authority.certificate_pem,
+            threads=_FRONT_THREADS,
+        )
+
+    def _connect_agents(self) -> Streaming:
+        pki = self._layout.pki
+        credentials = AgentCredentials(str(pki / "kubelet-client.crt"), str(pki / "kubelet-client.key"), str(pki / "ca.crt"))
+        streaming = Streaming(self._object, credentials)
+        endpoint = self._api.endpoint
+        endpoint.connectors["pods", "log"] = streaming.log
+        endpoint.socket_connectors["pods", "log"] = streaming.log_socket
+        endpoint.socket_connectors["pods", "exec"] = streaming.command_socket
+        endpoint.socket_connectors["pods", "attach"] = streaming.command_socket
+        endpoint.socket_connectors["pods", "portforward"] = streaming.port_forward_socket
+        for plural in ("pods", "services", "nodes"):
+            endpoint.connectors[plural, "proxy"] = streaming.proxy
+        return streaming
+
+    def _answer_reviews(self) -> None:
+        answerers, tokens, authorizer = self._api.dispatch.answerers, self._tokens, self._authorizer
+        authentication, authorization = "authentication.k8s.io", "authorization.k8s.io"
+        answerers[authentication, "tokenreviews", ""] = lambda _target, obj: reviews.review_token(obj, tokens)
+        answerers[authentication, "selfsubjectreviews", ""] = lambda target, obj: reviews.review_self(obj, target.user)
+        for plural in ("subjectaccessreviews", "localsubjectaccessreviews", "selfsubjectaccessreviews"):
+            answerers[authorization, plural, ""] = lambda target, obj: reviews.review_access(
+                obj, authorizer, target.user, kind=target.resource.kind, namespace=target.namespace
+            )
+        answerers[authorization, "selfsubjectrulesreviews", ""] = lambda target, obj: reviews.review_rules(obj, authorizer, target.user)
+        answerers["", "serviceaccounts", "token"] = lambda target, obj: reviews.request_token(
+            obj, target.namespace, target.name, tokens=tokens, lookup=self._uid_of, rng=self._runtime.rng
+        )
+
+    def _object(self, plural: str, namespace: str, name: str) -> dict[str, Any]:
+        """Return an object of the core group. Raises NotFound."""
+        resource = self._catalogue.get("", "v1", plural)
+        record = self._storage.get(resource.key(namespace, name)) if resource is not None else None
+        if record is None:
+            raise NotFound("", plural, name)
+        return orjson.loads(record.value)
+
+    def _uid_of(self, plural: str, namespace: str, name: str) -> str:
+        try:
+            return str(self._object(plural, namespace, name)["metadata"]["uid"])
+        except NotFound:
+            return ""
+
+    async def _show_components(self, _request: Request) -> Response:
+        components = {one.name: {"ready": one.is_synced} for one in self._controllers}
+        if self._options.with_controllers and not components:
+            components["controller-manager"] = {"ready": False, "message": "not started yet"}
+        if self._options.with_scheduler:
+            components["scheduler"] = {"ready": self._scheduler is not None and self._scheduler.is_synced}
+        return Response(orjson.dumps(components), media_type="application/json")
+
+    @staticmethod
+    def _show(document: dict[str, Any]) -> Any:
+        async def show(_request: Request) -> Response:
+            return Response(orjson.dumps(document), media_type="application/json")
+
+        return show
+
+
+class _Application(uvicorn.Server):
+    """uvicorn on a Unix socket, without signal handlers of its own."""
+
+    def __init__(self, app: Any, socket_path: str) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                uds=socket_path,
+                http="httptools",
+                ws="websockets-sansio",
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+                timeout_graceful_shutdown=_STOP_GRACE_S,
+                timeout_keep_alive=75,
+                ws_max_size=1 << 25,
+                proxy_headers=False,
+                server_header=False,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
