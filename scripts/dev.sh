@@ -11,8 +11,8 @@ stamp=$VENV/.requirements
 wanted=$(cat pyproject.toml agent/pyproject.toml | sha256sum)
 if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
   "$VENV/bin/python" -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1" uv
-  "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --group schema --group lint --group test -r pyproject.toml -r agent/pyproject.toml \
-    maturin setuptools
+  "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --group schema --group lint --group test --group agent -r pyproject.toml \
+    "maturin>=1.16,<2"
 fi
 if [ ! -s python/korch/resources/schema.json.gz ]; then
   PYTHONPATH=python "$VENV/bin/python" -m korch.resources.build_schema
