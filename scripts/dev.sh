@@ -14,14 +14,14 @@ if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
   "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --group schema --group lint --group test --group agent -r pyproject.toml \
     "maturin>=1.16,<2"
 fi
-if [ ! -s python/korch/resources/schema.json.gz ]; then
-  PYTHONPATH=python "$VENV/bin/python" -m korch.resources.build_schema
-fi
 "$VENV/bin/python" agent/build_stubs.py
 rust=$(cat Cargo.toml Cargo.lock $(git ls-files -co --exclude-standard rust) pyproject.toml | sha256sum)
 if [ "$(cat "$VENV/.extension" 2> /dev/null)" != "$rust" ] || [ ! -e python/korch/_core/_native.abi3.so ]; then
   "$VENV/bin/maturin" develop --quiet --profile release --uv
   echo "$rust" > "$VENV/.extension"
+fi
+if [ ! -s python/korch/resources/schema.json.gz ]; then
+  PYTHONPATH=python "$VENV/bin/python" -m korch.resources.build_schema
 fi
 if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
   "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --no-build-isolation -e agent

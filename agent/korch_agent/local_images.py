@@ -12,12 +12,14 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 BUSYBOX_IMAGE = "docker.io/library/busybox:latest"
+NEXT_BUSYBOX_IMAGE = "docker.io/library/busybox:next"
 PAUSE_IMAGE = "registry.k8s.io/pause:3.10.2"
 
 # Waits for a signal for ever and reaps the children that the pod's shared process namespace leaves to it.
@@ -156,3 +158,17 @@ def _architecture() -> str:
     import platform
 
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(platform.machine(), platform.machine())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make the images that a node needs, and a second busybox tag for trying rollouts, in the directory given, where missing."""
+    directory = Path(arguments[0])
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / "pause.tar").exists():
+        build_pause_tar(directory / "pause.tar")
+    if not (directory / "busybox.tar").exists():
+        build_busybox_tar(directory / "busybox.tar", names=[NEXT_BUSYBOX_IMAGE])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
