@@ -73,7 +73,7 @@ def reached_across_nodes(cluster: Cluster, pods: list[dict]) -> None:
     source = pods[0]["metadata"]["name"]
     for target in pods[1:]:
         request = f"printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {target['status']['podIP']} 8080"
-        said = cluster.eventually(lambda r=request: cluster.kubectl("exec", source, "--", "sh", "-c", r, check=False), "an answer from a pod")
+        said = cluster.eventually(lambda r=request: cluster.kubectl("exec", source, "--", "sh", "-c", r, check=False), "an answer of a pod")
         assert said.strip().splitlines()[-1] == target["metadata"]["name"]
     request = "printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 3 spread 80"
     said = cluster.eventually(lambda: cluster.kubectl("exec", source, "--", "sh", "-c", request, check=False), "an answer from the service")
