@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from korch.api.errors import ApiError, BadRequest, Forbidden
-from korch.api.names import is_dns1123_subdomain
+from korch.apiserver.metadata_rules import dns_subdomain_errors
 from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.identity import Authenticator
 
@@ -62,7 +62,7 @@ def issue_for(authority: CertificateAuthority, body: JoinRequest) -> dict[str, s
     """Return signed certificates for a joiner. Raises BadRequest for a role, name, address or signing request that is no good."""
     if body.role not in _USERS:
         raise BadRequest(f"join: unknown role {body.role!r}: expected one of {', '.join(sorted(_USERS))}")
-    if not is_dns1123_subdomain(body.name):
+    if dns_subdomain_errors(body.name):
         raise BadRequest(f"join: {body.name!r} is not a DNS-1123 subdomain")
     pattern, groups = _USERS[body.role]
     user = pattern.format(name=body.name)

@@ -19,16 +19,17 @@ from starlette.routing import Route
 
 from korch._core import native
 from korch.api.errors import NotFound
-from korch.apiserver.authn import reviews
 from korch.apiserver.authn.authenticator import ClusterAuthenticator
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, ServiceAccountTokens
 from korch.apiserver.authz.authenticated import AuthenticatedOnly
 from korch.apiserver.certificates import CertificateAuthority
+from korch.apiserver.identity import User
 from korch.apiserver.join import join_routes
 from korch.apiserver.server import ApiServer, ServerConfig
 from korch.apiserver.streaming import AgentCredentials, Streaming
 from korch.client.controller import Controller
 from korch.client.informer import Informers
+from korch.client.protocol import Client
 from korch.cmd.layout import Layout
 from korch.cmd.supervisor import write_credentials
 from korch.controllers import ControllerConfig, all_controllers
@@ -120,7 +121,6 @@ class Server:
             clock=runtime.clock,
             lookup=self._uid_of,
         )
-        self._authorizer = AuthenticatedOnly()
         self._authenticator = ClusterAuthenticator(self._tokens, layout.token.read_text().strip())
         host, _, port = options.advertise.rpartition(":")
         self._api = ApiServer(
@@ -132,17 +132,17 @@ class Server:
                 advertise_host=host,
                 advertise_port=int(port),
                 authenticator=self._authenticator,
-                authorizer=self._authorizer,
+                authorizer=AuthenticatedOnly(),
+                tokens=self._tokens,
+                routes=[
+                    *join_routes(self._authority, self._authenticator),
+                    Route("/korch/v1/components", self._show_components, methods=["GET"]),
+                    Route("/openid/v1/jwks", self._show(self._tokens.key_set()), methods=["GET"]),
+                    Route("/.well-known/openid-configuration", self._show(self._tokens.discovery()), methods=["GET"]),
+                ],
             ),
         )
         self._streaming = self._connect_agents()
-        self._answer_reviews()
-        self._api.app.router.routes[:0] = [
-            *join_routes(self._authority, self._authenticator),
-            Route("/korch/v1/components", self._show_components, methods=["GET"]),
-            Route("/openid/v1/jwks", self._show(self._tokens.key_set()), methods=["GET"]),
-            Route("/.well-known/openid-configuration", self._show(self._tokens.discovery()), methods=["GET"]),
-        ]
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then stop taking requests, end the watches, flush the store."""
@@ -177,7 +177,7 @@ class Server:
     def _components(self) -> Iterator[tuple[str, Any]]:
         options, runtime = self._options, self._runtime
         if options.with_controllers:
-            client = self._api.client("system:kube-controller-manager")
+            client = self._client("system:kube-controller-manager")
             informers = Informers(client, runtime)
             config = ControllerConfig(
                 root_ca_pem=self._authority.certificate_pem.decode(),
@@ -188,7 +188,7 @@ class Server:
             for controller in self._controllers:
                 yield controller.name, controller.run()
         if options.with_scheduler:
-            client = self._api.client("system:kube-scheduler")
+            client = self._client("system:kube-scheduler")
             self._scheduler = Scheduler(client, Informers(client, runtime), runtime)
             yield "scheduler", self._scheduler.run()
         if options.sim_nodes:
@@ -196,7 +196,10 @@ class Server:
 
             for index in range(options.sim_nodes):
                 name = f"sim-{index + 1}"
-                yield name, HollowNode(self._api.client(f"system:node:{name}"), name, runtime).run()
+                yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime).run()
+
+    def _client(self, name: str, *groups: str) -> Client:
+        return self._api.client(User(name, groups=(*groups, "system:authenticated")))
 
     def _write_credentials(self) -> None:
         options = self._options
@@ -237,20 +240,6 @@ class Server:
             endpoint.connectors[plural, "proxy"] = streaming.proxy
         return streaming
 
-    def _answer_reviews(self) -> None:
-        answerers, tokens, authorizer = self._api.dispatch.answerers, self._tokens, self._authorizer
-        authentication, authorization = "authentication.k8s.io", "authorization.k8s.io"
-        answerers[authentication, "tokenreviews", ""] = lambda _target, obj: reviews.review_token(obj, tokens)
-        answerers[authentication, "selfsubjectreviews", ""] = lambda target, obj: reviews.review_self(obj, target.user)
-        for plural in ("subjectaccessreviews", "localsubjectaccessreviews", "selfsubjectaccessreviews"):
-            answerers[authorization, plural, ""] = lambda target, obj: reviews.review_access(
-                obj, authorizer, target.user, kind=target.resource.kind, namespace=target.namespace
-            )
-        answerers[authorization, "selfsubjectrulesreviews", ""] = lambda target, obj: reviews.review_rules(obj, authorizer, target.user)
-        answerers["", "serviceaccounts", "token"] = lambda target, obj: reviews.request_token(
-            obj, target.namespace, target.name, tokens=tokens, lookup=self._uid_of, rng=self._runtime.rng
-        )
-
     def _object(self, plural: str, namespace: str, name: str) -> dict[str, Any]:
         """Return an object of the core group. Raises NotFound."""
         resource = self._catalogue.get("", "v1", plural)
@@ -266,7 +255,7 @@ class Server:
             return ""
 
     async def _show_components(self, _request: Request) -> Response:
-        components = {one.name: {"ready": one.is_synced} for one in self._controllers}
+        components: dict[str, dict[str, Any]] = {one.name: {"ready": one.is_synced} for one in self._controllers}
         if self._options.with_controllers and not components:
             components["controller-manager"] = {"ready": False, "message": "not started yet"}
         if self._options.with_scheduler:

@@ -17,12 +17,12 @@ _JOIN_PATH = "/korch/v1/join"
 class AuthenticatedOnly:
     """An Authorizer that asks only whether the user is authenticated."""
 
-    def authorize(self, user: User, info: RequestInfo) -> str:
+    def authorize(self, user: User, request_info: RequestInfo) -> str:
         """Return "" when allowed, else the reason."""
         if "system:bootstrappers" in user.groups:
-            return "" if info.path == _JOIN_PATH else "a join token may be used for joining only"
+            return "" if request_info.path == _JOIN_PATH else "a join token may be used for joining only"
         if "system:authenticated" in user.groups:
             return ""
-        if not info.is_resource and info.verb == "get" and info.path in _PUBLIC_PATHS:
+        if not request_info.is_resource and request_info.verb == "get" and request_info.path in _PUBLIC_PATHS:
             return ""
         return "anonymous requests are refused"
