@@ -15,12 +15,17 @@ from korch.controllers.config import ControllerConfig
 from korch.controllers.deployment import DeploymentController
 from korch.controllers.endpoints import EndpointsController
 from korch.controllers.endpointslice import EndpointSliceController
+from korch.controllers.event_ttl import EventTtlController
 from korch.controllers.garbage_collector import GarbageCollector
 from korch.controllers.namespace import NamespaceController
+from korch.controllers.node_ipam import NodeIpamController
+from korch.controllers.node_lifecycle import NodeLifecycleController
+from korch.controllers.pod_gc import PodGcController
 from korch.controllers.replicaset import ReplicaSetController
 from korch.controllers.replicationcontroller import ReplicationControllerController
 from korch.controllers.root_ca import RootCaController
 from korch.controllers.serviceaccount import ServiceAccountController
+from korch.controllers.taint_eviction import TaintEvictionController
 from korch.runtime.context import Runtime
 
 __all__ = ["ControllerConfig", "all_controllers"]
@@ -34,8 +39,16 @@ _PLAIN: tuple[type[Controller], ...] = (
     ReplicaSetController,
     ReplicationControllerController,
     ServiceAccountController,
+    TaintEvictionController,
 )
-_CONFIGURED = (GarbageCollector, RootCaController)
+_CONFIGURED = (
+    EventTtlController,
+    GarbageCollector,
+    NodeIpamController,
+    NodeLifecycleController,
+    PodGcController,
+    RootCaController,
+)
 
 
 def all_controllers(

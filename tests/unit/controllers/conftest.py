@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,9 +29,10 @@ from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import ListOptions
 from korch.runtime.clock import rfc3339
-from korch.runtime.context import Runtime
+from korch.runtime.context import Runtime, simulated
 from korch.runtime.rng import Rng
 from korch.testing.bare import BareClient
+from korch.testing.loop import SimLoop
 
 Object = dict[str, Any]
 
@@ -77,8 +78,10 @@ def _group_version(group: str, version: str) -> dict[str, str]:
 class World:
     """A bare server and what a test says about it."""
 
-    def __init__(self) -> None:
-        self.runtime = Runtime(rng=Rng(7))
+    def __init__(self, runtime: Runtime | None = None) -> None:
+        self.runtime = runtime or Runtime(rng=Rng(7))
+        # On virtual time looking often costs steps and waiting costs nothing.
+        self._look_s, self._patience_s = (0.001, 10.0) if runtime is None else (0.25, 3600.0)
         self.client = Server(self.runtime)
         self.informers = Informers(self.client, self.runtime)
 
@@ -127,9 +130,9 @@ class World:
 
     async def until(self, holds: Callable[[], Any]) -> Any:
         """Await the moment when the coroutine function `holds` returns something true, and return that."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(self._patience_s):
             while not (found := await holds()):
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(self._look_s)
             return found
 
     async def count(self, resource: ResourceRef, count: int, selector: str = "") -> list[Object]:
@@ -159,6 +162,15 @@ class World:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+
+def simulate(story: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+    """Run `story(world)` on virtual time."""
+
+    async def main() -> None:
+        await story(World(simulated(7)))
+
+    SimLoop().run(main())
 
 
 @pytest.fixture

@@ -38,11 +38,14 @@ STOPPED_POSTING = ("NodeStatusUnknown", "Kubelet stopped posting node status.")
 
 
 def heartbeat(node: Object, lease: Object | None) -> tuple[str, str]:
-    """Return what changes whenever the agent gives a sign of life: its lease's renewTime and its Ready heartbeat."""
+    """Return what changes whenever the agent gives a sign of life: its lease's renewTime, and what it last said of Ready.
+
+    The second is empty while Ready is Unknown, which is this side's word and not the agent's."""
     renewed = at(lease, "spec", "renewTime") or "" if lease is not None else ""
     ready = get_condition(node, READY)
-    posted = ready.get("lastHeartbeatTime") or "" if ready is not None and ready.get("status") != "Unknown" else ""
-    return renewed, posted
+    if ready is None or ready.get("status") == "Unknown":
+        return renewed, ""
+    return renewed, f"{ready.get('status')} {ready.get('lastHeartbeatTime') or ''}"
 
 
 def unknown_conditions(node: Object, now: float) -> list[Object]:
