@@ -26,7 +26,10 @@ _PORT_NAME_MAX = 15
 
 def is_dns_label(value: str) -> list[str]:
     """A lowercase RFC 1123 label: namespaces, containers, volumes."""
-    rule = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character"
+    rule = (
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
+        "and must start and end with an alphanumeric character"
+    )
     return _bounded(value, LABEL_MAX, _LABEL, rule, "my-name", "123-abc")
 
 

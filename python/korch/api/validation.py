@@ -6,6 +6,7 @@ part (None) is valid unless the check says otherwise. Mirrors apimachinery's api
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -176,6 +177,32 @@ def is_zero(value: int | str | None) -> bool:
     return percent_of(value) == 0 if isinstance(value, str) else not value
 
 
+def check_endpoint_ip(causes: list[Cause], value: str, path: str) -> None:
+    """Check an address that traffic is sent to: no loopback, link-local, multicast or empty one. Mirrors ValidateEndpointIP."""
+    reasons = names.is_ip(value)
+    causes += [invalid(path, value, why) for why in reasons]
+    if reasons:
+        return
+    address = ipaddress.ip_address(value)
+    if address.is_unspecified:
+        causes.append(invalid(path, value, f"may not be unspecified ({value})"))
+    if address.is_loopback:
+        causes.append(invalid(path, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)"))
+    if address.is_link_local:
+        causes.append(invalid(path, value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"))
+    if address.is_multicast:
+        causes.append(invalid(path, value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"))
+
+
+def check_sealed(new: Mapping[str, Any], old: Mapping[str, Any], fields: tuple[str, ...]) -> list[Cause]:
+    """Return whether `fields` of an object change that has once been declared immutable; it stays so for ever."""
+    if not old.get("immutable"):
+        return []
+    detail = "field is immutable when `immutable` is set"
+    causes = [forbidden_field("immutable", detail)] if not new.get("immutable") else []
+    return causes + [forbidden_field(one, detail) for one in fields if (new.get(one) or {}) != (old.get(one) or {})]
+
+
 def _holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     key, values = requirement.get("key", ""), requirement.get("values") or ()
     match requirement.get("operator"):
@@ -207,9 +234,7 @@ def _check_owner_references(causes: list[Cause], references: Sequence[Object] | 
     for reference in references or ():
         if not (reference.get("apiVersion") or "").rpartition("/")[2]:
             causes.append(invalid(f"{path}.apiVersion", reference.get("apiVersion") or "", "version must not be empty"))
-        causes += [
-            invalid(f"{path}.{field}", "", "must not be empty") for field in ("kind", "name", "uid") if not reference.get(field)
-        ]
+        causes += [invalid(f"{path}.{field}", "", "must not be empty") for field in ("kind", "name", "uid") if not reference.get(field)]
         if reference.get("kind") == "Event" and reference.get("apiVersion") == "v1":
             causes.append(invalid(path, reference, "/v1, Kind=Event is disallowed from being an owner"))
         if reference.get("controller"):

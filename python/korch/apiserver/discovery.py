@@ -62,7 +62,10 @@ def wants_aggregated(accept: str) -> bool:
     """Whether the Accept header prefers the aggregated form that this server has."""
     for item in accept.split(","):
         media_type, _, rest = item.strip().partition(";")
-        parameters = dict(part.strip().partition("=")[::2] for part in rest.split(";"))
+        parameters: dict[str, str] = {}
+        for part in rest.split(";"):
+            name, _, value = part.strip().partition("=")
+            parameters[name] = value
         if media_type in ("application/json", "application/*", "*/*"):
             is_aggregated = parameters.get("as") == "APIGroupDiscoveryList"
             if not is_aggregated:

@@ -125,7 +125,7 @@ class OpenAPI:
         """Return the path items of `resources`, and the names of the definitions that they start from."""
         definitions = self._definitions()
         by_kind = _by_kind(definitions)
-        roots = set(_ALWAYS)
+        roots: set[str] = set(_ALWAYS)
         paths: dict[str, Json] = {}
 
         def schema_of(group: str, version: str, kind: str) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from korch.api.errors import Cause
 from korch.api.meta import at
 from korch.resources.columns import AGE, NAME, number, template_columns
 from korch.resources.podspec.defaults import default_pod_template, fill
 from korch.resources.resource import Object, Resource, Scale, Strategy
 from korch.resources.subresources import SCALE, STATUS
+from korch.resources.workloads import check_counts, check_selector_and_template, validate_immutable_selector
 
 
 def default(obj: Object) -> None:
@@ -14,6 +16,16 @@ def default(obj: Object) -> None:
     spec = fill(obj, "spec", {})
     fill(spec, "replicas", 1)
     default_pod_template(spec.get("template"))
+
+
+def validate(obj: Object) -> list[Cause]:
+    """Return what is wrong with a ReplicaSet. Mirrors ValidateReplicaSetSpec."""
+    causes: list[Cause] = []
+    spec = obj.get("spec") or {}
+    check_counts(causes, spec, ("replicas", "minReadySeconds"))
+    # Upstream speaks of a deployment here too.
+    check_selector_and_template(causes, spec, "ReplicaSet", empty="deployment")
+    return causes
 
 
 RESOURCE = Resource(
@@ -25,7 +37,9 @@ RESOURCE = Resource(
     schema="io.k8s.api.apps.v1.ReplicaSet",
     short_names=("rs",),
     categories=("all",),
-    strategy=Strategy(default=default, has_status=True, has_generation=True),
+    strategy=Strategy(
+        default=default, validate=validate, validate_update=validate_immutable_selector, has_status=True, has_generation=True
+    ),
     subresources=(SCALE, STATUS),
     scale=Scale(),
     selectable_fields={"status.replicas": lambda obj: str(at(obj, "status", "replicas") or 0)},

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from korch.api.duration import since
+from korch.api.errors import Cause, invalid, not_supported, required
 from korch.api.meta import at
+from korch.api.validation import check_enum
 from korch.resources.columns import AGE, NAME, NONE, UNSET, cell, format_selector, template_columns, text
+from korch.resources.cron import schedule_error
+from korch.resources.job_rules import check_job_spec
 from korch.resources.podspec.defaults import default_pod_template, fill
 from korch.resources.resource import Column, Object, Resource, Strategy
 from korch.resources.subresources import STATUS
+from korch.resources.workloads import check_counts
 
 
 def _suspend(obj: Object) -> str:
@@ -34,6 +39,35 @@ def default(obj: Object) -> None:
     default_pod_template(at(spec, "jobTemplate", "spec", "template"))
 
 
+def validate(obj: Object) -> list[Cause]:
+    """Return what is wrong with a CronJob. Mirrors ValidateCronJobCreate."""
+    causes: list[Cause] = []
+    spec = obj.get("spec") or {}
+    name = at(obj, "metadata", "name") or ""
+    if len(name) > _NAME_MAX:
+        causes.append(invalid("metadata.name", name, f"must be no more than {_NAME_MAX} characters"))
+    schedule = spec.get("schedule") or ""
+    if not schedule:
+        causes.append(required("spec.schedule"))
+    elif "TZ" in schedule:
+        causes.append(invalid("spec.schedule", schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"))
+    elif error := schedule_error(schedule):
+        causes.append(invalid("spec.schedule", schedule, error))
+    check_counts(causes, spec, ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"))
+    check_enum(causes, spec.get("concurrencyPolicy"), "spec.concurrencyPolicy", ("Allow", "Forbid", "Replace"))
+    job_spec = at(spec, "jobTemplate", "spec") or {}
+    if job_spec.get("manualSelector"):
+        causes.append(not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
+    if job_spec.get("selector") is not None:
+        causes.append(invalid("spec.jobTemplate.spec.selector", job_spec["selector"], "`selector` will be auto-generated"))
+    check_job_spec(causes, job_spec, "spec.jobTemplate.spec")
+    return causes
+
+
+# The jobs' names get eleven characters more.
+_NAME_MAX = 52
+
+
 RESOURCE = Resource(
     group="batch",
     version="v1",
@@ -43,7 +77,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.batch.v1.CronJob",
     short_names=("cj",),
     categories=("all",),
-    strategy=Strategy(default=default, has_status=True, has_generation=True),
+    strategy=Strategy(default=default, validate=validate, has_status=True, has_generation=True),
     subresources=(STATUS,),
     columns=(
         NAME,

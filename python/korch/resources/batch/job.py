@@ -6,6 +6,7 @@ from korch.api.conditions import is_condition_true
 from korch.api.duration import human_duration
 from korch.api.meta import at, is_deleting
 from korch.resources.columns import AGE, NAME, cell, template_columns
+from korch.resources.job_rules import NAME_LABEL, OLD_NAME_LABEL, OLD_UID_LABEL, UID_LABEL, validate_job, validate_job_update
 from korch.resources.podspec.defaults import default_pod_template, fill
 from korch.resources.resource import Column, Context, Object, Resource, Strategy
 from korch.resources.subresources import STATUS
@@ -39,9 +40,6 @@ def _duration(job: Object, now: float) -> str:
     return human_duration((parse_rfc3339(completed) if completed else now) - parse_rfc3339(started))
 
 
-_UID_LABEL, _NAME_LABEL = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
-# The labels under their first names, which old clients select by.
-_OLD_UID_LABEL, _OLD_NAME_LABEL = "controller-uid", "job-name"
 _NO_BACKOFF_LIMIT = 2**31 - 1
 
 
@@ -79,11 +77,11 @@ def prepare_create(job: Object, _context: Context) -> None:
         return
     name, uid = job["metadata"].get("name", ""), job["metadata"].get("uid", "")
     labels = fill(fill(template, "metadata", {}), "labels", {})
-    for label, value in ((_OLD_NAME_LABEL, name), (_NAME_LABEL, name), (_OLD_UID_LABEL, uid), (_UID_LABEL, uid)):
+    for label, value in ((OLD_NAME_LABEL, name), (NAME_LABEL, name), (OLD_UID_LABEL, uid), (UID_LABEL, uid)):
         # What the user wrote stays, and validation refuses it.
         labels.setdefault(label, value)
     selector = fill(spec, "selector", {})
-    fill(fill(selector, "matchLabels", {}), _UID_LABEL, uid)
+    fill(fill(selector, "matchLabels", {}), UID_LABEL, uid)
 
 
 RESOURCE = Resource(
@@ -94,7 +92,15 @@ RESOURCE = Resource(
     singular="job",
     schema="io.k8s.api.batch.v1.Job",
     categories=("all",),
-    strategy=Strategy(default=default, prepare_create=prepare_create, has_status=True, has_generation=True, default_propagation="Orphan"),
+    strategy=Strategy(
+        default=default,
+        prepare_create=prepare_create,
+        validate=validate_job,
+        validate_update=validate_job_update,
+        has_status=True,
+        has_generation=True,
+        default_propagation="Orphan",
+    ),
     subresources=(STATUS,),
     selectable_fields={"status.successful": lambda job: str(at(job, "status", "succeeded") or 0)},
     columns=(

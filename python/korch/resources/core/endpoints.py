@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from korch.api.errors import Cause, invalid, required
+from korch.api.names import is_dns_label
+from korch.api.validation import check_endpoint_ip, check_enum, check_port
 from korch.resources.columns import AGE, NAME, NONE, cell
 from korch.resources.podspec.defaults import fill
 from korch.resources.resource import Object, Resource, Strategy
@@ -31,6 +36,32 @@ def default(endpoints: Object) -> None:
             fill(port, "protocol", "TCP")
 
 
+def validate(endpoints: Object) -> list[Cause]:
+    """Return what is wrong with Endpoints. Mirrors ValidateEndpoints."""
+    causes: list[Cause] = []
+    for position, subset in enumerate(endpoints.get("subsets") or ()):
+        path = f"subsets[{position}]"
+        if not subset.get("addresses") and not subset.get("notReadyAddresses"):
+            causes.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
+        for field in ("addresses", "notReadyAddresses"):
+            for index, address in enumerate(subset.get(field) or ()):
+                check_endpoint_ip(causes, address.get("ip") or "", f"{path}.{field}[{index}].ip")
+        _check_ports(causes, subset.get("ports") or (), f"{path}.ports")
+    return causes
+
+
+def _check_ports(causes: list[Cause], ports: Sequence[Object], path: str) -> None:
+    for position, port in enumerate(ports):
+        where = f"{path}[{position}]"
+        name = port.get("name")
+        if not name and len(ports) > 1:
+            causes.append(required(f"{where}.name"))
+        elif name:
+            causes += [invalid(f"{where}.name", name, why) for why in is_dns_label(name)]
+        check_port(causes, port.get("port"), f"{where}.port")
+        check_enum(causes, port.get("protocol"), f"{where}.protocol", ("SCTP", "TCP", "UDP"))
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -39,6 +70,6 @@ RESOURCE = Resource(
     singular="endpoints",
     schema="io.k8s.api.core.v1.Endpoints",
     short_names=("ep",),
-    strategy=Strategy(default=default, allows_create_on_update=True),
+    strategy=Strategy(default=default, validate=validate, allows_create_on_update=True),
     columns=(NAME, cell("Endpoints", _addresses, description="Ready addresses with their ports."), AGE),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from korch.api.errors import Cause, invalid
 from korch.api.meta import at
+from korch.api.names import is_dns_label
 from korch.resources.columns import AGE, NAME, text
 from korch.resources.podspec.defaults import fill
 from korch.resources.resource import Context, Object, Resource, Strategy, Subresource
@@ -34,6 +36,16 @@ def prepare_update(new: Object, old: Object, _context: Context) -> None:
     fill(new, "spec", {})["finalizers"] = at(old, "spec", "finalizers") or []
 
 
+def validate(namespace: Object) -> list[Cause]:
+    """Return what is wrong with a Namespace."""
+    causes: list[Cause] = []
+    for position, finalizer in enumerate(at(namespace, "spec", "finalizers") or ()):
+        if finalizer != FINALIZER and "/" not in finalizer:
+            detail = "name is neither a standard finalizer name nor is it fully qualified"
+            causes.append(invalid(f"spec.finalizers[{position}]", finalizer, detail))
+    return causes
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -45,7 +57,13 @@ RESOURCE = Resource(
     namespaced=False,
     verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
     strategy=Strategy(
-        default=default, prepare_create=prepare_create, prepare_update=prepare_update, has_status=True, keeps_status_on_create=True
+        default=default,
+        prepare_create=prepare_create,
+        prepare_update=prepare_update,
+        validate=validate,
+        validate_name=is_dns_label,
+        has_status=True,
+        keeps_status_on_create=True,
     ),
     subresources=(Subresource(name="finalize", verbs=("update",)), STATUS),
     selectable_fields={

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from korch.api.conditions import get_condition
+from korch.api.errors import Cause, duplicate, forbidden_field, invalid
 from korch.api.meta import at, labels_of
+from korch.api.names import is_label_value, is_qualified_name
+from korch.api.validation import check_enum
 from korch.resources.columns import AGE, NAME, NONE, UNKNOWN, cell, text
 from korch.resources.resource import Object, Resource, Strategy
 from korch.resources.subresources import STATUS, proxy
@@ -40,6 +43,35 @@ def default(node: Object) -> None:
         status["allocatable"] = dict(status["capacity"])
 
 
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def validate(node: Object) -> list[Cause]:
+    """Return what is wrong with a Node."""
+    causes: list[Cause] = []
+    seen: set[tuple[str, str]] = set()
+    for position, taint in enumerate(at(node, "spec", "taints") or ()):
+        path, key, effect = f"spec.taints[{position}]", taint.get("key") or "", taint.get("effect") or ""
+        causes += [invalid(f"{path}.key", key, why) for why in is_qualified_name(key)]
+        causes += [invalid(f"{path}.value", taint["value"], why) for why in is_label_value(taint.get("value") or "")]
+        check_enum(causes, effect, f"{path}.effect", _EFFECTS)
+        if (key, effect) in seen:
+            causes.append(duplicate(path, taint))
+        seen.add((key, effect))
+    return causes
+
+
+def validate_update(new: Object, old: Object) -> list[Cause]:
+    """Return whether an update changes what is given to a node once."""
+    causes: list[Cause] = []
+    for field, shown in (("podCIDR", "podCIDRs"), ("providerID", "providerID")):
+        had = at(old, "spec", field)
+        if had and had != at(new, "spec", field):
+            detail = f'node updates may not change {field} except from "" to valid'
+            causes.append(forbidden_field(f"spec.{shown}", detail))
+    return causes
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -49,7 +81,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.core.v1.Node",
     short_names=("no",),
     namespaced=False,
-    strategy=Strategy(default=default, has_status=True, keeps_status_on_create=True),
+    strategy=Strategy(default=default, validate=validate, validate_update=validate_update, has_status=True, keeps_status_on_create=True),
     subresources=(proxy("NodeProxyOptions"), STATUS),
     selectable_fields={"spec.unschedulable": lambda node: "true" if at(node, "spec", "unschedulable") else "false"},
     columns=(

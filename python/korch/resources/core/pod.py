@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from korch.api.errors import Cause, invalid
 from korch.api.meta import at
+from korch.api.names import is_dns_subdomain
 from korch.api.pods import qos_class
+from korch.api.validation import check_immutable
 from korch.resources.podspec.columns import POD_COLUMNS, row_conditions
 from korch.resources.podspec.defaults import default_pod, fill
+from korch.resources.podspec.update import validate_pod_update
+from korch.resources.podspec.validation import validate_pod
 from korch.resources.resource import Context, Object, Resource, Strategy, Subresource
 from korch.resources.subresources import STATUS, proxy, stream
 
@@ -23,9 +28,10 @@ def is_deleted_at_once(pod: Object) -> bool:
 
 def prepare_create(pod: Object, _context: Context) -> None:
     """Start as Pending, with the quality of service that the resources give; a gated pod says that it is held back."""
-    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod)}
+    status: Object = {"phase": "Pending", "qosClass": qos_class(pod)}
+    pod["status"] = status
     if at(pod, "spec", "schedulingGates"):
-        pod["status"]["conditions"] = [
+        status["conditions"] = [
             {
                 "type": "PodScheduled",
                 "status": "False",
@@ -46,6 +52,16 @@ def prepare_status_update(new: Object, old: Object, _context: Context) -> None:
         fill(fill(new, "status", {}), "qosClass", qos)
 
 
+def validate_status_update(new: Object, old: Object) -> list[Cause]:
+    """Return whether a status update moves the pod to another node, or changes its quality of service."""
+    causes: list[Cause] = []
+    if at(new, "status", "nominatedNodeName"):
+        name = at(new, "status", "nominatedNodeName")
+        causes += [invalid("status.nominatedNodeName", name, why) for why in is_dns_subdomain(name)]
+    check_immutable(causes, at(new, "status", "qosClass"), at(old, "status", "qosClass"), "status.qosClass")
+    return causes
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -58,7 +74,10 @@ RESOURCE = Resource(
     strategy=Strategy(
         default=default_pod,
         prepare_create=prepare_create,
+        validate=validate_pod,
+        validate_update=validate_pod_update,
         prepare_status_update=prepare_status_update,
+        validate_status_update=validate_status_update,
         has_status=True,
         keeps_status_on_create=True,
         has_generation=True,

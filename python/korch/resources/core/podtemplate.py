@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from korch.api.errors import Cause
 from korch.api.meta import at
 from korch.resources.columns import NAME, cell, format_labels
 from korch.resources.podspec.defaults import default_pod_template, fill
+from korch.resources.podspec.validation import check_pod_template
 from korch.resources.resource import Object, Resource, Strategy
 
 
@@ -17,6 +19,13 @@ def default(obj: Object) -> None:
     default_pod_template(fill(obj, "template", {}))
 
 
+def validate(obj: Object) -> list[Cause]:
+    """Return what is wrong with a PodTemplate."""
+    causes: list[Cause] = []
+    check_pod_template(causes, obj.get("template") or {}, "template")
+    return causes
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -24,7 +33,7 @@ RESOURCE = Resource(
     plural="podtemplates",
     singular="podtemplate",
     schema="io.k8s.api.core.v1.PodTemplate",
-    strategy=Strategy(default=default, has_generation=True),
+    strategy=Strategy(default=default, validate=validate, has_generation=True),
     columns=(
         NAME,
         cell("Containers", lambda obj: _join(obj, "name"), description="Names of each container in the template."),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from korch.api.errors import Cause, required
 from korch.api.meta import at
 from korch.resources.columns import AGE, NAME, cell, format_labels, number, template_columns
 from korch.resources.podspec.defaults import default_pod_template, fill
 from korch.resources.resource import Object, Resource, Scale, Strategy
 from korch.resources.subresources import SCALE, STATUS
+from korch.resources.workloads import check_counts, check_template
 
 
 def default(obj: Object) -> None:
@@ -23,6 +25,18 @@ def default(obj: Object) -> None:
     default_pod_template(spec.get("template"))
 
 
+def validate(obj: Object) -> list[Cause]:
+    """Return what is wrong with a ReplicationController. Mirrors ValidateReplicationControllerSpec."""
+    causes: list[Cause] = []
+    spec = obj.get("spec") or {}
+    check_counts(causes, spec, ("minReadySeconds", "replicas"))
+    selector = spec.get("selector")
+    if not selector:
+        causes.append(required("spec.selector"))
+    check_template(causes, spec, {"matchLabels": selector or {}}, "ReplicationController")
+    return causes
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -32,7 +46,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.core.v1.ReplicationController",
     short_names=("rc",),
     categories=("all",),
-    strategy=Strategy(default=default, has_status=True, has_generation=True, default_propagation="Orphan"),
+    strategy=Strategy(default=default, validate=validate, has_status=True, has_generation=True, default_propagation="Orphan"),
     subresources=(SCALE, STATUS),
     scale=Scale(),
     selectable_fields={"status.replicas": lambda obj: str(at(obj, "status", "replicas") or 0)},

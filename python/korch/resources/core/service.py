@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from korch.api.meta import at
+from korch.api.names import is_dns_1035_label
 from korch.resources.columns import AGE, NAME, NONE, cell, format_labels, text
 from korch.resources.podspec.defaults import fill
 from korch.resources.resource import Context, Object, Resource, Strategy
+from korch.resources.service_rules import keep_allocated, validate_service, validate_service_update
 from korch.resources.subresources import STATUS, proxy
 
 
@@ -63,6 +65,11 @@ def prepare_create(service: Object, _context: Context) -> None:
     service["status"] = {"loadBalancer": {}}
 
 
+def prepare_update(new: Object, old: Object, _context: Context) -> None:
+    """Keep what was allocated to the service."""
+    keep_allocated(new, old)
+
+
 RESOURCE = Resource(
     group="",
     version="v1",
@@ -72,7 +79,16 @@ RESOURCE = Resource(
     schema="io.k8s.api.core.v1.Service",
     short_names=("svc",),
     categories=("all",),
-    strategy=Strategy(default=default, prepare_create=prepare_create, has_status=True, keeps_status_on_create=True),
+    strategy=Strategy(
+        default=default,
+        prepare_create=prepare_create,
+        prepare_update=prepare_update,
+        validate=validate_service,
+        validate_update=validate_service_update,
+        validate_name=is_dns_1035_label,
+        has_status=True,
+        keeps_status_on_create=True,
+    ),
     subresources=(proxy("ServiceProxyOptions"), STATUS),
     selectable_fields={
         "spec.clusterIP": lambda service: at(service, "spec", "clusterIP") or "",

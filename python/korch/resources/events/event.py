@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from korch.resources.events.columns import EVENT_COLUMNS
 from korch.resources.events.fields import SELECTABLE_FIELDS, from_core, to_core
+from korch.resources.events.rules import validate_event_update, validate_new_event
 from korch.resources.resource import Resource, Strategy
 
 RESOURCE = Resource(
@@ -14,7 +15,7 @@ RESOURCE = Resource(
     singular="event",
     schema="io.k8s.api.events.v1.Event",
     short_names=("ev",),
-    strategy=Strategy(allows_create_on_update=True),
+    strategy=Strategy(validate=validate_new_event, validate_update=validate_event_update, allows_create_on_update=True),
     selectable_fields=SELECTABLE_FIELDS,
     columns=EVENT_COLUMNS,
     storage=("", "events"),

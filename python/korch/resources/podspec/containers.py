@@ -93,9 +93,7 @@ def _check_container(causes: list[Cause], container: Object, path: str, volumes:
     elif image != image.strip():
         causes.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
     check_enum(causes, container.get("imagePullPolicy"), f"{path}.imagePullPolicy", PULL_POLICIES)
-    check_enum(
-        causes, container.get("terminationMessagePolicy"), f"{path}.terminationMessagePolicy", ("File", "FallbackToLogsOnError")
-    )
+    check_enum(causes, container.get("terminationMessagePolicy"), f"{path}.terminationMessagePolicy", ("File", "FallbackToLogsOnError"))
     _check_ports(causes, container.get("ports") or (), f"{path}.ports")
     check_env(causes, container.get("env") or (), f"{path}.env")
     _check_env_from(causes, container.get("envFrom") or (), f"{path}.envFrom")

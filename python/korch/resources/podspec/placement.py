@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from korch.api import names
-from korch.api.errors import Cause, duplicate, invalid, not_supported, required
+from korch.api.errors import Cause, duplicate, forbidden_field, invalid, not_supported, required
 from korch.api.validation import check_label_selector, is_empty_selector
 from korch.resources.resource import Object
 
@@ -80,7 +80,7 @@ def _check_node_term(causes: list[Cause], term: Object, path: str) -> None:
                 causes.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
         elif operator in ("Exists", "DoesNotExist"):
             if values:
-                causes.append(invalid(f"{where}.values", list(values), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+                causes.append(forbidden_field(f"{where}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
         elif operator in ("Gt", "Lt"):
             if len(values) != 1:
                 causes.append(required(f"{where}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"))
@@ -147,4 +147,4 @@ def _check_spreading(causes: list[Cause], constraints: Sequence[Object], path: s
                 causes.append(not_supported(f"{where}.{name}", constraint[name], ("Honor", "Ignore")))
         check_label_selector(causes, constraint.get("labelSelector"), f"{where}.labelSelector")
         if constraint.get("matchLabelKeys") and is_empty_selector(constraint.get("labelSelector")):
-            causes.append(invalid(f"{where}.matchLabelKeys", constraint["matchLabelKeys"], "must not be specified when labelSelector is not set"))
+            causes.append(forbidden_field(f"{where}.matchLabelKeys", "must not be specified when labelSelector is not set"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from korch.api import names
 from korch.api.errors import Cause, duplicate, forbidden_field, invalid, required
 from korch.api.validation import check_annotations, check_enum, check_labels
@@ -49,20 +51,24 @@ def check_pod_spec(causes: list[Cause], spec: Object, path: str) -> None:
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= _INT32_MAX:
         causes.append(invalid(f"{path}.activeDeadlineSeconds", deadline, f"must be between 1 and {_INT32_MAX}, inclusive"))
-    for position, alias in enumerate(spec.get("hostAliases") or ()):
-        where = f"{path}.hostAliases[{position}]"
-        causes += [invalid(f"{where}.ip", alias.get("ip") or "", why) for why in names.is_ip(alias.get("ip") or "")]
-        for hostname in alias.get("hostnames") or ():
-            causes += [invalid(f"{where}.hostnames", hostname, why) for why in names.is_dns_subdomain(hostname)]
+    _check_host_aliases(causes, spec.get("hostAliases") or (), f"{path}.hostAliases")
     for position, secret in enumerate(spec.get("imagePullSecrets") or ()):
         if not secret.get("name"):
             causes.append(required(f"{path}.imagePullSecrets[{position}].name"))
 
 
+def _check_host_aliases(causes: list[Cause], aliases: Sequence[Object], path: str) -> None:
+    for position, alias in enumerate(aliases):
+        where, ip = f"{path}[{position}]", alias.get("ip") or ""
+        causes += [invalid(f"{where}.ip", ip, why) for why in names.is_ip(ip)]
+        for hostname in alias.get("hostnames") or ():
+            causes += [invalid(f"{where}.hostnames", hostname, why) for why in names.is_dns_subdomain(hostname)]
+
+
 def _check_dns(causes: list[Cause], spec: Object, path: str) -> None:
     check_enum(causes, spec.get("dnsPolicy"), f"{path}.dnsPolicy", DNS_POLICIES)
     config = spec.get("dnsConfig")
-    servers = (config or {}).get("nameservers") or ()
+    servers: Sequence[str] = (config or {}).get("nameservers") or ()
     if spec.get("dnsPolicy") == "None" and not servers:
         field = f"{path}.dnsConfig" if config is None else f"{path}.dnsConfig.nameservers"
         detail = "must provide `dnsConfig`" if config is None else "must provide at least one DNS nameserver"
