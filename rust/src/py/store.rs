@@ -243,14 +243,10 @@ impl Store {
             splice_at: usize::try_from(op.3).ok(),
             attributes,
         });
-        let (revision, values) = self.inner.commit(ops.collect())?;
-        Ok((
-            revision,
-            values
-                .into_iter()
-                .map(|value| value.map(|value| PyBytes::new(py, &value)))
-                .collect(),
-        ))
+        let (revision, states) = self.inner.commit(ops.collect())?;
+        let value =
+            |state: &Arc<Revision>| (!state.is_deletion()).then(|| PyBytes::new(py, state.value()));
+        Ok((revision, states.iter().map(value).collect()))
     }
 
     fn flush(&self, py: Python<'_>) -> PyResult<u64> {
@@ -274,7 +270,7 @@ impl Store {
         Ok(self.inner.get(key, revision)?.map(|inner| Record { inner }))
     }
 
-    #[pyo3(signature = (prefix, *, start = b"".as_slice(), limit = 0, revision = 0, selector = Vec::new()))]
+    #[pyo3(signature = (prefix, *, start = b"".as_slice(), limit = 0, revision = 0, selector = Vec::new()), text_signature = "($self, prefix, *, start=b'', limit=0, revision=0, selector=())")]
     fn range(
         &self,
         prefix: &[u8],
@@ -299,7 +295,7 @@ impl Store {
             .collect()
     }
 
-    #[pyo3(signature = (prefix, *, from_revision, selector = Vec::new()))]
+    #[pyo3(signature = (prefix, *, from_revision, selector = Vec::new()), text_signature = "($self, prefix, *, from_revision, selector=())")]
     fn watch(
         &self,
         prefix: &[u8],
@@ -319,8 +315,9 @@ impl Store {
         max_events: usize,
     ) -> PyResult<(Vec<PyEvent>, u64)> {
         let poll = self.inner.poll(watcher_id, max_events)?;
-        let events = poll.events.iter().map(|(kind, revision, object)| {
-            (*kind as u8, *revision, PyBytes::new(py, object).unbind())
+        let events = poll.events.iter().map(|(kind, event)| {
+            let object = PyBytes::new(py, event.object(*kind)).unbind();
+            (*kind as u8, event.revision(), object)
         });
         Ok((events.collect(), poll.revision))
     }

@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-
-use super::revision::{Body, Revision};
+use super::revision::{Body, Frame, Revision};
 use super::selector::Selector;
 
 /// What happened, in the eyes of one watcher.
@@ -31,8 +29,8 @@ pub struct Event {
     pub new: Arc<Revision>,
     /// The live state before, None when the key did not exist.
     pub old: Option<Arc<Revision>>,
-    added: OnceLock<Body>,
-    deleted: OnceLock<Body>,
+    added: OnceLock<Box<Body>>,
+    deleted: OnceLock<Box<Body>>,
 }
 
 impl Event {
@@ -65,36 +63,33 @@ impl Event {
     }
 
     /// The object of an event of this type; for DELETED the last state at the revision of this event.
-    pub fn object(&self, kind: EventType) -> Bytes {
-        self.body(kind)
-            .map(|body| body.value().clone())
-            .unwrap_or_default()
+    pub fn object(&self, kind: EventType) -> &[u8] {
+        self.body(kind).map(Body::value).unwrap_or_default()
     }
 
     /// The watch line of an event of this type, shared by all watchers.
-    pub fn frame(&self, kind: EventType) -> Bytes {
+    pub fn frame(&self, kind: EventType) -> Frame {
         self.body(kind)
-            .map(|body| body.frame().clone())
-            .unwrap_or_default()
+            .map_or_else(|| Frame::from([]), |body| body.frame().clone())
     }
 
     fn body(&self, kind: EventType) -> Option<&Body> {
-        let new = self.new.body.as_ref();
         match kind {
             EventType::Deleted => {
                 let old = self.old.as_ref()?.body.as_ref()?;
                 Some(
                     self.deleted
-                        .get_or_init(|| old.reframed(kind, Some(self.revision()))),
+                        .get_or_init(|| Box::new(old.reframed(kind, Some(self.revision())))),
                 )
             }
-            EventType::Added if self.new.version != 1 => {
-                Some(self.added.get_or_init(|| match new {
-                    Some(body) => body.reframed(kind, None),
-                    None => Body::stored(b"", None, kind),
-                }))
+            EventType::Added if self.new.version > 1 => {
+                let new = self.new.body.as_ref()?;
+                Some(
+                    self.added
+                        .get_or_init(|| Box::new(new.reframed(kind, None))),
+                )
             }
-            _ => new,
+            _ => self.new.body.as_ref(),
         }
     }
 }

@@ -6,17 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use bytes::Bytes;
-
 use super::attributes::Attributes;
 use super::disk::{Disk, RealDisk};
 use super::error::{Result, StoreError};
 use super::event::EventType;
 use super::keyspace::Keyspace;
 use super::log::{Log, SEGMENT_BYTES};
-use super::revision::{Body, Key, Revision};
+use super::revision::{Body, Frame, Key, Revision};
 use super::selector::Selector;
-use super::watch::{News, Notify, Poll, Watchers};
+use super::watch::{News, Notify, Poll, Seen, Watchers};
 use super::{read, recovery, snapshot, write};
 
 /// One write of a commit.
@@ -80,8 +78,8 @@ impl Store {
         })
     }
 
-    /// Apply all `ops` or none under one new revision; return it and the stored values, None for deletions.
-    pub fn commit(&self, ops: Vec<Op<'_>>) -> Result<(u64, Vec<Option<Bytes>>)> {
+    /// Apply all `ops` or none under one new revision; return it and the states it made.
+    pub fn commit(&self, ops: Vec<Op<'_>>) -> Result<(u64, Vec<Arc<Revision>>)> {
         let mut state = write(&self.state);
         self.log.as_ref().map_or(Ok(()), Log::check)?;
         check(&state.keys, &ops)?;
@@ -100,8 +98,7 @@ impl Store {
             log.add_commit(revision, &states);
         }
         drop(state);
-        let value = |new: &Arc<Revision>| new.body.as_ref().map(|body| body.value().clone());
-        Ok((revision, states.iter().map(value).collect()))
+        Ok((revision, states))
     }
 
     /// Make every commit so far durable; return the durable revision. Blocks on the disk.
@@ -201,13 +198,13 @@ impl Store {
     }
 
     /// Take queued events, at most `max_events` but never part of a revision.
-    pub fn poll(&self, id: u64, max_events: usize) -> Result<Poll<Vec<(EventType, u64, Bytes)>>> {
+    pub fn poll(&self, id: u64, max_events: usize) -> Result<Poll<Vec<Seen>>> {
         let state = read(&self.state);
         state.watchers.poll(id, state.keys.published, max_events)
     }
 
     /// Take queued events as shared watch lines, about `max_bytes` of them but never part of a revision.
-    pub fn poll_frames(&self, id: u64, max_bytes: usize) -> Result<Poll<Vec<Bytes>>> {
+    pub fn poll_frames(&self, id: u64, max_bytes: usize) -> Result<Poll<Vec<Frame>>> {
         let state = read(&self.state);
         state
             .watchers

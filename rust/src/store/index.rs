@@ -13,7 +13,9 @@ use super::revision::Key;
 #[derive(Debug)]
 enum Posting {
     One(Key),
-    Many(BTreeSet<Key>),
+    /// Boxed, so that the common case sets the size of a posting.
+    #[allow(clippy::box_collection)]
+    Many(Box<BTreeSet<Key>>),
 }
 
 /// All postings. The hash map is only looked up, never walked.
@@ -37,7 +39,7 @@ impl Index {
                     if let Posting::One(only) = posting {
                         keys.insert(only.clone());
                     }
-                    *posting = Posting::Many(keys);
+                    *posting = Posting::Many(Box::new(keys));
                 }
                 Some(Posting::Many(keys)) => {
                     keys.insert(key.clone());

@@ -38,9 +38,9 @@ pub use attributes::{Attributes, AttributesBuilder, Kind};
 pub use error::StoreError;
 pub use event::{Event, EventType};
 pub use face::{Op, Page, Store};
-pub use revision::Revision;
+pub use revision::{Frame, Revision};
 pub use selector::{Requirement, Selector};
-pub use watch::Poll;
+pub use watch::{Poll, Seen};
 
 /// A panic while a lock is held leaves our data consistent or the process gone, so a poisoned lock is taken as it is.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

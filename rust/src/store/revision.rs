@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::attributes::Attributes;
 use super::event::EventType;
 
 /// A key, shared by the key index, the postings of the secondary indexes and every revision.
 pub type Key = Arc<[u8]>;
+
+/// A watch line, shared by all who send it.
+pub type Frame = Arc<[u8]>;
 
 /// Where the decimal revision stands in a value: in `value[at..at + length]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub struct Splice {
 /// The encoded object and where its resourceVersion is.
 #[derive(Debug, Clone)]
 pub struct Body {
-    frame: Bytes,
-    value: Bytes,
+    frame: Frame,
+    kind: EventType,
     splice: Option<Splice>,
 }
 
@@ -53,20 +54,29 @@ impl Body {
     }
 
     fn framed(parts: &[&[u8]], splice: Option<Splice>, kind: EventType) -> Self {
-        let frame = frame(kind, parts);
-        let value = frame.slice(kind.prefix().len()..frame.len().saturating_sub(SUFFIX.len()));
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        let mut line = Vec::with_capacity(kind.prefix().len() + size + SUFFIX.len());
+        line.extend_from_slice(kind.prefix());
+        for part in parts {
+            line.extend_from_slice(part);
+        }
+        line.extend_from_slice(SUFFIX);
         Body {
-            frame,
-            value,
+            frame: line.into(),
+            kind,
             splice,
         }
     }
 
-    pub fn value(&self) -> &Bytes {
-        &self.value
+    /// The encoded object.
+    pub fn value(&self) -> &[u8] {
+        let end = self.frame.len().saturating_sub(SUFFIX.len());
+        self.frame
+            .get(self.kind.prefix().len()..end)
+            .unwrap_or_default()
     }
 
-    pub(crate) fn frame(&self) -> &Bytes {
+    pub fn frame(&self) -> &Frame {
         &self.frame
     }
 
@@ -76,11 +86,11 @@ impl Body {
 
     /// Frame this value as `kind`; with `revision`, it takes the place of the spliced one.
     pub(crate) fn reframed(&self, kind: EventType, revision: Option<u64>) -> Body {
+        let value = self.value();
         if let (Some(revision), Some(splice)) = (revision, self.splice) {
             let digits = revision.to_string();
             let (at, length) = (splice.at as usize, usize::from(splice.length));
-            if let (Some(head), Some(tail)) = (self.value.get(..at), self.value.get(at + length..))
-            {
+            if let (Some(head), Some(tail)) = (value.get(..at), value.get(at + length..)) {
                 let splice = Splice {
                     at: splice.at,
                     length: digits.len() as u8,
@@ -88,22 +98,11 @@ impl Body {
                 return Body::framed(&[head, digits.as_bytes(), tail], Some(splice), kind);
             }
         }
-        Body::framed(&[&self.value], self.splice, kind)
+        Body::framed(&[value], self.splice, kind)
     }
 }
 
 const SUFFIX: &[u8] = b"}\n";
-
-fn frame(kind: EventType, parts: &[&[u8]]) -> Bytes {
-    let size: usize = parts.iter().map(|part| part.len()).sum();
-    let mut out = Vec::with_capacity(kind.prefix().len() + size + SUFFIX.len());
-    out.extend_from_slice(kind.prefix());
-    for part in parts {
-        out.extend_from_slice(part);
-    }
-    out.extend_from_slice(SUFFIX);
-    Bytes::from(out)
-}
 
 /// The state that a key got at revision `modified`; without a body it was deleted then.
 #[derive(Debug)]
@@ -126,9 +125,6 @@ impl Revision {
 
     /// The encoded object; empty for a deletion.
     pub fn value(&self) -> &[u8] {
-        self.body
-            .as_ref()
-            .map(|body| body.value().as_ref())
-            .unwrap_or_default()
+        self.body.as_ref().map(Body::value).unwrap_or_default()
     }
 }

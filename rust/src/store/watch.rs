@@ -9,13 +9,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-
 use super::attributes::Kind;
 use super::error::{Result, StoreError};
 use super::event::{Event, EventType};
 use super::lock;
-use super::revision::Revision;
+use super::revision::{Frame, Revision};
 use super::selector::Selector;
 
 /// Events that a watcher may fall behind before it is cut.
@@ -23,6 +21,9 @@ pub const QUEUE_MAX: usize = 10_000;
 
 /// Called after a publication that concerns a watcher; it must neither block nor call the store.
 pub type Notify = Arc<dyn Fn() + Send + Sync>;
+
+/// An event, and its type in the eyes of the watcher that took it.
+pub type Seen = (EventType, Arc<Event>);
 
 /// What a watcher took: events oldest first, whole revisions only, and the revision up to which it has now seen everything.
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ impl fmt::Debug for Watcher {
 
 #[derive(Debug, Default)]
 struct Queue {
-    events: VecDeque<(EventType, Arc<Event>)>,
+    events: VecDeque<Seen>,
     /// Grows by the backlog with which a watch began, because history holds those events anyway.
     capacity: usize,
     is_cut: bool,
@@ -232,10 +233,10 @@ impl Watchers {
         id: u64,
         published: u64,
         max_events: usize,
-    ) -> Result<Poll<Vec<(EventType, u64, Bytes)>>> {
+    ) -> Result<Poll<Vec<Seen>>> {
         let mut events = Vec::new();
         let collect = |kind, event: &Arc<Event>| {
-            events.push((kind, event.revision(), event.object(kind)));
+            events.push((kind, event.clone()));
             events.len() >= max_events
         };
         let revision = self.take(id, published, collect)?;
@@ -247,7 +248,7 @@ impl Watchers {
         id: u64,
         published: u64,
         max_bytes: usize,
-    ) -> Result<Poll<Vec<Bytes>>> {
+    ) -> Result<Poll<Vec<Frame>>> {
         let mut frames = Vec::new();
         let mut size = 0;
         let collect = |kind, event: &Arc<Event>| {

@@ -89,13 +89,10 @@ fn on(disk: &MemDisk) -> Result<Store, StoreError> {
 #[test]
 fn readers_see_only_what_is_published_and_preconditions_what_is_applied() {
     let store = Store::in_memory();
-    let (revision, values) = store
+    let (revision, states) = store
         .commit(vec![put("/pods/a/x", Some(0), on_node(""))])
         .unwrap();
-    assert_eq!(
-        (revision, values[0].as_deref()),
-        (2, Some(&br#"{"rv":"2"}"#[..]))
-    );
+    assert_eq!((revision, states[0].value()), (2, &br#"{"rv":"2"}"#[..]));
     assert!(store.get(b"/pods/a/x", 0).unwrap().is_none());
     assert!(matches!(
         store.get(b"/pods/a/x", 2),

@@ -10,7 +10,7 @@ fn types(store: &Store, id: u64) -> Vec<(EventType, u64)> {
     let poll = store.poll(id, usize::MAX).unwrap();
     poll.events
         .iter()
-        .map(|(kind, revision, _)| (*kind, *revision))
+        .map(|(kind, event)| (*kind, event.revision()))
         .collect()
 }
 
@@ -149,7 +149,9 @@ fn frames_are_built_once_and_a_deletion_carries_its_own_revision() {
     publish(&store);
     let frames = |id| store.poll_frames(id, usize::MAX).unwrap().events;
     let (first, second, n1, also_n1) = (frames(first), frames(second), frames(n1), frames(also_n1));
-    let lines = |frames: &[bytes::Bytes]| String::from_utf8(frames.concat()).unwrap();
+    let lines = |frames: &[crate::store::Frame]| {
+        String::from_utf8(frames.iter().flat_map(|frame| frame.to_vec()).collect()).unwrap()
+    };
     assert_eq!(
         lines(&first),
         "{\"type\":\"ADDED\",\"object\":{\"rv\":\"2\"}}\n{\"type\":\"MODIFIED\",\"object\":{\"rv\":\"3\"}}\n{\"type\":\"DELETED\",\"object\":{\"rv\":\"4\"}}\n"
