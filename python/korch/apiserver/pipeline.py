@@ -139,6 +139,7 @@ class Pipeline:
             if options.is_dry_run:
                 if self.records.read(resource, namespace, name) is not None:
                     raise AlreadyExists(resource.group, resource.plural, name)
+                _cancel(claim)
                 return dump(obj)
             _, values = await self.records.storage.commit([self.records.put(resource, obj, 0)])
         except (native.KeyExists, native.RevisionMismatch) as error:
@@ -147,8 +148,6 @@ class Pipeline:
         except ApiError:
             _cancel(claim)
             raise
-        if options.is_dry_run:
-            _cancel(claim)
         return to_kind(resource, _stored(values))
 
     async def update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:

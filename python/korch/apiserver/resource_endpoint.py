@@ -50,6 +50,7 @@ class ResourceEndpoint:
             await response(exchange.scope, receive, send)
             return
         target = self._target(info, exchange.user)
+        self._dispatch.pipeline.require_verb(target, info.verb)
         match info.verb:
             case "get":
                 await self._get(exchange, target)
@@ -78,6 +79,7 @@ class ResourceEndpoint:
             return
         if info.verb != "watch":
             raise BadRequest("Upgrade request required")
+        self._dispatch.pipeline.require_verb(target, "watch")
         target, options = self._watched(target, query)
         stream = WatchStream(self._dispatch.pipeline.records.storage, target, options, rng=self._runtime.rng)
         await socket.accept()
@@ -130,7 +132,6 @@ class ResourceEndpoint:
 
     def _watched(self, target: Target, query: Mapping[str, str]) -> tuple[Target, ReadOptions]:
         """Return what a watch is about; the deprecated path /watch/.../NAME watches one object."""
-        self._dispatch.pipeline.require_verb(target, "watch")
         given = dict(query)
         if target.name:
             given["fieldSelector"] = f"metadata.name={target.name}"
@@ -138,6 +139,8 @@ class ResourceEndpoint:
 
     async def _write(self, exchange: Exchange, target: Target) -> None:
         verb = exchange.info.verb
+        if bool(target.name) == (verb == "create") and not target.subresource:
+            raise MethodNotAllowed()
         form = negotiate(exchange.headers.get("accept", ""), forms=() if target.resource.is_virtual else OBJECT_FORMS)
         options = write_options(exchange.query)
         if verb == "patch":

@@ -1,0 +1,43 @@
+"""What exists before anybody asks, and that it heals."""
+
+from __future__ import annotations
+
+import asyncio
+
+from api_exchange import Api, on_server
+
+
+@on_server
+async def test_the_systems_namespaces_exist(api: Api) -> None:
+    names = [one["metadata"]["name"] for one in (await api.get("/api/v1/namespaces")).json["items"]]
+    assert names == ["default", "kube-node-lease", "kube-public", "kube-system"]
+
+
+@on_server
+async def test_the_service_kubernetes_leads_to_this_server(api: Api) -> None:
+    path = "/api/v1/namespaces/default"
+    spec = (await api.get(f"{path}/services/kubernetes")).json["spec"]
+    assert spec["clusterIP"] == "10.96.0.1"
+    assert [(one["name"], one["port"], one["targetPort"]) for one in spec["ports"]] == [("https", 443, 6443)]
+    subsets = (await api.get(f"{path}/endpoints/kubernetes")).json["subsets"]
+    assert subsets == [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}]
+    endpoint_slice = (await api.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")).json
+    assert endpoint_slice["metadata"]["labels"] == {"kubernetes.io/service-name": "kubernetes"}
+    assert endpoint_slice["endpoints"][0]["addresses"] == ["127.0.0.1"]
+
+
+@on_server
+async def test_what_somebody_breaks_is_right_again_soon(api: Api) -> None:
+    path = "/api/v1/namespaces/default"
+    await api.delete(f"{path}/services/kubernetes")
+    await api.patch(f"{path}/endpoints/kubernetes", {"subsets": None})
+    await asyncio.sleep(11)
+    assert (await api.get(f"{path}/services/kubernetes")).json["spec"]["clusterIP"] == "10.96.0.1"
+    assert (await api.get(f"{path}/endpoints/kubernetes")).json["subsets"][0]["addresses"] == [{"ip": "127.0.0.1"}]
+
+
+@on_server
+async def test_an_idle_server_writes_nothing(api: Api) -> None:
+    before = api.storage.revision()
+    await asyncio.sleep(600)
+    assert api.storage.revision() == before
