@@ -37,10 +37,10 @@ class LoopClock:
     """Virtual time that follows the running event loop; `epoch` is the wall time at loop time zero, in seconds."""
 
     def __init__(self, epoch: float = 1_800_000_000.0) -> None:
-        self._epoch = epoch
+        self.epoch = epoch
 
     def now(self) -> float:
-        return self._epoch + self.monotonic()
+        return self.epoch + self.monotonic()
 
     def monotonic(self) -> float:
         return asyncio.get_event_loop().time()

@@ -84,8 +84,6 @@ class Trace:
         self.last: deque[Call] = deque(maxlen=tail)
         self.counts: dict[tuple[str, str], int] = {}
         self.calls = 0
-        # Virtual time of the last write that was not a heartbeat: what `settle` looks at.
-        self.written_at = 0.0
         self._hash = hashlib.blake2b(digest_size=16)
 
     def add(self, call: Call, resource: str) -> None:
@@ -93,8 +91,6 @@ class Trace:
         self.last.append(call)
         self.counts[call.verb, resource] = self.counts.get((call.verb, resource), 0) + 1
         self._hash.update(call.line().encode())
-        if call.verb not in ("get", "list", "watch") and resource not in ("leases", "events"):
-            self.written_at = call.at
 
     def digest(self) -> str:
         """Return the hash over all calls so far."""
