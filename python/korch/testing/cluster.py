@@ -62,7 +62,7 @@ class SimConfig:
 
     faults: Faults | None = field(default_factory=Faults)
     controllers: ControllerConfig = field(default_factory=ControllerConfig)
-    server: ServerConfig = field(default_factory=ServerConfig)
+    server: ServerConfig = field(default_factory=lambda: ServerConfig(advertise_host="192.0.2.1"))
     clock_skew_s: float = 0.0
 
 
@@ -93,6 +93,7 @@ class SimCluster:
         self._skew = self.rng.stream("skew")
         self._node_count = 0
         self._system: list[asyncio.Task[None]] = []
+        self._last_words = ""
 
     def run(self, story: Callable[[SimCluster], Awaitable[None]]) -> None:
         """Start the cluster on a new loop, await `story`, check the cluster once more, and take it down."""
@@ -256,7 +257,9 @@ class SimCluster:
                     raise Violation(f"at rest the cache of {reflector.resource.plural} on {host} differs from the server: {differing}")
 
     def report(self) -> str:
-        """Return what a failed simulation tells: seed, time, faults, the last calls."""
+        """Return what a simulation tells, as it was when it failed: seed, time, faults, hosts, the last calls."""
+        if self._last_words:
+            return self._last_words
         lines = [f"seed {self.seed}, {self.time:.3f} s of virtual time, {self.network.trace.calls} calls, {self.network.faults}"]
         dead = [name for name in self._hosts if self._is_dead(name)]
         lines.append(
@@ -271,6 +274,9 @@ class SimCluster:
             await self._start()
             await self._guarded(story(self))
             self._raise_failure()
+        except BaseException:
+            self._last_words = self.report()
+            raise
         finally:
             await self._stop()
 

@@ -3,9 +3,9 @@
     @pytest.mark.sim(faults=None, controllers={"node_monitor_grace_period_s": 20})
     async def test_lost_node_is_replaced(cluster): ...
 
-Options: `--sim-seeds N` (how many seeds, from --sim-base on), `--sim-seed S` (just this one; may be repeated), `--sim-regressions FILE`.
-The file lists seeds that once failed, one `test_name seed story` a line; they run first, always. The marker takes the fields of SimConfig (`controllers`
-as a dict of ControllerConfig's fields) and `seeds`, which overrides the number of seeds for one test.
+Options: `--sim-seeds N` (how many seeds, from `--sim-base` on) and `--sim-seed S` (just this one; may be repeated). `seeds.txt` beside
+a test file lists seeds that once failed, one `test_name seed story` a line; they run first, always. The marker takes the fields of
+SimConfig (`controllers` as a dict of ControllerConfig's fields) and `seeds`, the number of seeds for one test.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     config = metafunc.config
     marker = metafunc.definition.get_closest_marker("sim")
-    chosen: list[int] = config.getoption("--sim-seed")
+    chosen: list[int] = config.getoption("--sim-seed") or []
     if not chosen:
         asked = config.getoption("--sim-seeds")
         count = asked if asked is not None else (marker.kwargs.get("seeds") if marker else None) or SEEDS_DEFAULT
-        base = config.getoption("--sim-base")
+        base: int = config.getoption("--sim-base") or 1
         chosen = [*regressions(Path(metafunc.definition.path), metafunc.function.__name__), *range(base, base + count)]
     seeds = list(dict.fromkeys(chosen))
     metafunc.parametrize("cluster", seeds, ids=[f"seed={seed}" for seed in seeds], indirect=True)
