@@ -128,11 +128,11 @@ class NotFound(ApiError):
         super().__init__(404, "NotFound", f'{_target(group, plural)} "{name}" not found', details=_details(name, group, plural))
 
 
-class NoSuchPath(ApiError):
-    """Nothing is served at this path."""
+class NoSuchPath(NotFound):
+    """Nothing is served at this path. Over the wire it cannot be told from a missing object, so here it is one too."""
 
     def __init__(self) -> None:
-        super().__init__(404, "NotFound", "the server could not find the requested resource")
+        ApiError.__init__(self, 404, "NotFound", "the server could not find the requested resource")
 
 
 class AlreadyExists(ApiError):

@@ -143,7 +143,11 @@ class _Resources:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             user, query, info = scope[_EXCHANGE]
-            await self._endpoint.answer_socket(WebSocket(scope, receive, send), info, user, query)
+            socket = WebSocket(scope, receive, send)
+            try:
+                await self._endpoint.answer_socket(socket, info, user, query)
+            except ApiError as error:
+                await refuse_socket(socket, error)
             return
         exchange: Exchange = scope[_EXCHANGE]
         if not exchange.info.is_resource:

@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from korch.api.errors import ApiError, BadRequest, Forbidden
-from korch.apiserver.metadata_rules import dns_subdomain_errors
 from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.identity import Authenticator
+from korch.apiserver.metadata_rules import dns_subdomain_errors
 
 _USERS = {
     "node": ("system:node:{name}", ("system:nodes",)),

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from korch.api.errors import ApiError, BadRequest, MethodNotAllowed
 from korch.apiserver import forms
@@ -176,7 +176,10 @@ class ResourceEndpoint:
 
 
 async def refuse_socket(socket: WebSocket, error: ApiError) -> None:
-    """Deny a WebSocket that is not yet accepted, with the Status where the server can send one."""
+    """Deny a WebSocket with the Status, or close it with the message when it was accepted already."""
+    if socket.application_state is not WebSocketState.CONNECTING:
+        await socket.close(code=1011, reason=quote(error.message)[:120])
+        return
     if "websocket.http.response" in (socket.scope.get("extensions") or {}):
         await socket.send_denial_response(Response(dump(error.status()), error.code, media_type="application/json"))
         return
