@@ -51,7 +51,10 @@ class Storage:
     def open(cls, path: str | None, runtime: Runtime) -> Storage:
         """Open the directory `path` (made if missing), or a store in memory for None. Blocks while the log is read.
         Raises native.StoreCorrupt, native.StoreLocked, OSError."""
-        return cls(native.Store(path), runtime, is_durable=path is not None)
+        store = native.Store(path)
+        if torn := store.stats()["torn_bytes"]:
+            log.warning("the log ended in an unfinished write, which was cut; nothing answered was lost", bytes=torn, path=path)
+        return cls(store, runtime, is_durable=path is not None)
 
     async def commit(self, ops: Sequence[Op]) -> tuple[int, list[bytes | None]]:
         """Apply all ops or none; return their revision and the stored values once they are durable and visible.
@@ -111,8 +114,7 @@ class Storage:
             await self.compact(mark)
             mark = self.revision()
             if self._is_durable and self._is_log_long(log_bytes_max):
-                revision = await self._runtime.offload.run(self._native.snapshot)
-                log.info("snapshot written", revision=revision)
+                await self._snapshot()
 
     async def compact(self, revision: int) -> None:
         """Forget history below `revision`, in steps. Raises native.FutureRevision."""
@@ -134,6 +136,15 @@ class Storage:
             await self._runtime.offload.run(self._native.close)
         else:
             self._native.close()
+
+    async def _snapshot(self) -> None:
+        """A snapshot that cannot be written, for want of space perhaps, costs nothing but a longer log."""
+        try:
+            revision = await self._runtime.offload.run(self._native.snapshot)
+        except (native.StoreError, OSError) as error:
+            log.error("no snapshot could be written, the log keeps growing", error=str(error))
+        else:
+            log.info("snapshot written", revision=revision)
 
     def _is_log_long(self, log_bytes_max: int) -> bool:
         stats = self._native.stats()
@@ -159,12 +170,15 @@ class Storage:
                 self._publish(durable)
                 while self._waiting and self._waiting[0][0] <= durable:
                     _resolve(self._waiting.popleft()[1], None)
-        except (native.StoreError, OSError) as error:
+        except (native.StoreError, OSError, RuntimeError) as error:
             log.error("the log cannot be written, no more writes are taken", error=str(error))
             while self._waiting:
                 _resolve(self._waiting.popleft()[1], error)
         finally:
             self._flushing = None
+            # Only a cancelled flush leaves anybody waiting here.
+            while self._waiting:
+                self._waiting.popleft()[1].cancel()
 
     def _forget(self, watcher_id: int) -> None:
         self._watches.pop(watcher_id, None)

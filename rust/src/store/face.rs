@@ -273,12 +273,13 @@ impl Store {
 
     /// Figures for metrics and tests.
     pub fn stats(&self) -> BTreeMap<&'static str, u64> {
-        let (log_bytes, snapshot_bytes, flushes) = self.log.as_ref().map_or((0, 0, 0), Log::sizes);
+        let sizes = self.log.as_ref().map(Log::sizes).unwrap_or_default();
         let state = read(&self.state);
         BTreeMap::from([
-            ("log_bytes", log_bytes),
-            ("snapshot_bytes", snapshot_bytes),
-            ("flushes", flushes),
+            ("log_bytes", sizes.log_bytes),
+            ("snapshot_bytes", sizes.snapshot_bytes),
+            ("torn_bytes", sizes.torn_bytes),
+            ("flushes", sizes.flushes),
             ("keys", state.keys.key_count() as u64),
             ("events", state.keys.history_len() as u64),
             ("index_pairs", state.keys.index_len() as u64),

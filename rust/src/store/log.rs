@@ -17,6 +17,9 @@ use super::segment::{self, BATCH_HEADER_LEN, Uuid};
 /// A new segment begins when the current one is longer than this.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// What a file is called until it is whole and durable.
+pub(crate) const UNFINISHED: &str = "log.tmp";
+
 #[derive(Debug)]
 pub(crate) struct Log {
     disk: Arc<dyn Disk>,
@@ -27,11 +30,21 @@ pub(crate) struct Log {
     /// One snapshot at a time.
     snapshotting: Mutex<()>,
     durable: AtomicU64,
-    /// Bytes in all segments, for metrics.
+    /// Bytes in all segments.
     bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
     flushes: AtomicU64,
+    torn_bytes: u64,
     poison: OnceLock<String>,
+}
+
+/// Figures for metrics. `torn_bytes` were cut from the end of the log when it was opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sizes {
+    pub(crate) log_bytes: u64,
+    pub(crate) snapshot_bytes: u64,
+    pub(crate) torn_bytes: u64,
+    pub(crate) flushes: u64,
 }
 
 #[derive(Debug)]
@@ -74,17 +87,20 @@ pub(crate) fn number_in(name: &str) -> Option<u64> {
 }
 
 impl Log {
+    /// Continue a log behind what `found` describes; everything up to `revision` is durable.
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         uuid: Uuid,
         revision: u64,
         writer: Writer,
         segment_bytes: u64,
+        found: Sizes,
     ) -> Self {
         let batch = vec![0; BATCH_HEADER_LEN];
         Log {
-            bytes: AtomicU64::new(writer.length),
-            snapshot_bytes: AtomicU64::new(0),
+            bytes: AtomicU64::new(found.log_bytes),
+            snapshot_bytes: AtomicU64::new(found.snapshot_bytes),
+            torn_bytes: found.torn_bytes,
             flushes: AtomicU64::new(0),
             durable: AtomicU64::new(revision),
             buffer: Mutex::new(Buffer {
@@ -101,24 +117,18 @@ impl Log {
         }
     }
 
-    /// Note what recovery found on the disk besides the current segment.
-    pub(crate) fn set_sizes(&self, log_bytes: u64, snapshot_bytes: u64) {
-        self.bytes.store(log_bytes, Ordering::Relaxed);
-        self.snapshot_bytes.store(snapshot_bytes, Ordering::Relaxed);
-    }
-
     pub(crate) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// (bytes of all segments, bytes of the snapshot, flushes that wrote something)
-    pub(crate) fn sizes(&self) -> (u64, u64, u64) {
+    pub(crate) fn sizes(&self) -> Sizes {
         let load = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
-        (
-            load(&self.bytes),
-            load(&self.snapshot_bytes),
-            load(&self.flushes),
-        )
+        Sizes {
+            log_bytes: load(&self.bytes),
+            snapshot_bytes: load(&self.snapshot_bytes),
+            torn_bytes: self.torn_bytes,
+            flushes: load(&self.flushes),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -252,7 +262,6 @@ pub(crate) fn create_segment(
     disk: &dyn Disk,
     header: &segment::Header,
 ) -> Result<Box<dyn DiskFile>> {
-    const UNFINISHED: &str = "log.tmp";
     let mut file = disk.create(UNFINISHED)?;
     file.append(&header.encode())?;
     file.sync()?;

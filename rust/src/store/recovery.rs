@@ -8,10 +8,13 @@ use super::entry::{Entry, Write, next_entry};
 use super::error::{Result, StoreError};
 use super::face::natural;
 use super::keyspace::Keyspace;
-use super::log::{Log, Writer, create_segment, number_in, segment_name};
+use super::log::{Log, Sizes, Writer, create_segment, number_in, segment_name};
 use super::revision::{Body, Revision};
 use super::segment::{self, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
 use super::snapshot;
+
+/// Files that were being written when the process ended.
+const UNFINISHED: [&str; 2] = [snapshot::UNFINISHED, super::log::UNFINISHED];
 
 /// Where replay stands: what the next segment and batch must continue.
 #[derive(Debug)]
@@ -94,8 +97,13 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
     };
     let writer = continue_at(&*disk, &keys, &position, uuid, end)?;
     remove_leftovers(&*disk, &names, first, keys.applied)?;
-    let log = Log::new(disk, uuid, keys.applied, writer, segment_bytes);
-    log.set_sizes(log_bytes.max(HEADER_LEN as u64), snapshot_bytes);
+    let found = Sizes {
+        log_bytes: log_bytes.max(HEADER_LEN as u64),
+        snapshot_bytes,
+        torn_bytes: end.map_or(0, |(whole, length)| (length - whole) as u64),
+        flushes: 0,
+    };
+    let log = Log::new(disk, uuid, keys.applied, writer, segment_bytes, found);
     Ok((keys, log))
 }
 
@@ -249,7 +257,7 @@ fn remove_leftovers(disk: &dyn Disk, names: &[String], first: u64, revision: u64
     for name in names {
         let is_replaced = number_in(name).is_some_and(|number| number < first)
             || snapshot::revision_in(name).is_some_and(|revision| revision < newest)
-            || name.ends_with(".tmp");
+            || UNFINISHED.contains(&name.as_str());
         if is_replaced {
             disk.remove(name).map_err(StoreError::from)?;
         }

@@ -17,6 +17,9 @@ const FORMAT_VERSION: u32 = 1;
 const HEADER_LEN: usize = 76;
 const BLOCK_LEN: usize = 256 << 10;
 
+/// What a file is called until it is whole and durable.
+pub(crate) const UNFINISHED: &str = "snapshot.tmp";
+
 /// The first bytes of a snapshot. `chain` is the checksum of the last batch before `segment`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -39,7 +42,6 @@ pub(crate) fn revision_in(name: &str) -> Option<u64> {
 
 /// Write a snapshot and read it back; return its length in bytes.
 pub(crate) fn save(disk: &dyn Disk, header: &Header, states: &[Arc<Revision>]) -> Result<u64> {
-    const UNFINISHED: &str = "snapshot.tmp";
     let mut file = disk.create(UNFINISHED)?;
     file.append(&header.encode())?;
     let mut sum = header.chain;

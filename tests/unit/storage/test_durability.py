@@ -115,6 +115,7 @@ def test_a_failed_write_answers_every_waiter_with_an_error_and_shows_nothing(tmp
     assert output.splitlines()[-1] == "['StorePoisoned', 'StorePoisoned', 'StorePoisoned'] 2 None"
     store = native.Store(str(tmp_path / "store"))
     assert store.range(b"").keys == [b"/a"], "the torn batch is cut at the next start"
+    assert store.stats()["torn_bytes"] > 0
     store.close()
 
 
@@ -179,3 +180,17 @@ async def test_a_long_log_becomes_a_snapshot_and_history_survives_it(tmp_path: P
     assert record is not None and (record.mod_revision, record.version) == (21, 20)
     assert len(list(tmp_path.glob("snapshot-*"))) == 1
     await reopened.close()
+
+
+async def test_a_snapshot_that_cannot_be_written_stops_nothing(tmp_path: Path):
+    storage = Storage.open(str(tmp_path), Runtime())
+    (tmp_path / "snapshot.tmp").mkdir()
+    running = asyncio.ensure_future(storage.run(interval_s=0.01, log_bytes_max=0))
+    # Each round is a compaction, behind which a snapshot is tried.
+    for name in ("/a", "/b", "/c"):
+        await storage.commit([put(name)])
+        while storage.compacted() < storage.revision():
+            await asyncio.sleep(0.005)
+    assert not running.done() and storage.stats()["snapshot_bytes"] == 0
+    running.cancel()
+    await storage.close()
