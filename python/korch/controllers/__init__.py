@@ -17,6 +17,7 @@ from korch.controllers.endpoints import EndpointsController
 from korch.controllers.endpointslice import EndpointSliceController
 from korch.controllers.event_ttl import EventTtlController
 from korch.controllers.garbage_collector import GarbageCollector
+from korch.controllers.job import JobController
 from korch.controllers.namespace import NamespaceController
 from korch.controllers.node_ipam import NodeIpamController
 from korch.controllers.node_lifecycle import NodeLifecycleController
@@ -35,6 +36,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     DeploymentController,
     EndpointSliceController,
     EndpointsController,
+    JobController,
     NamespaceController,
     ReplicaSetController,
     ReplicationControllerController,

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from korch.api.gvk import EVENTS, PODS, ResourceRef
-from korch.apiserver.server import ApiServer
+from korch.apiserver.server import ApiServer, ServerConfig
 from korch.client.informer import Informers
 from korch.client.protocol import DeleteOptions, ListOptions
 from korch.controllers import ControllerConfig, all_controllers
@@ -29,7 +29,7 @@ class Cluster:
 
     def __init__(self, config: ControllerConfig) -> None:
         self.runtime = simulated(7)
-        self.server = ApiServer(self.runtime, Storage.open(None, self.runtime), catalogue())
+        self.server = ApiServer(self.runtime, Storage.open(None, self.runtime), catalogue(), ServerConfig(advertise_host="192.0.2.10"))
         self.client = self.server.client()
         self.informers = Informers(self.client, self.runtime)
         self.controllers = all_controllers(self.client, self.informers, self.runtime, config)
