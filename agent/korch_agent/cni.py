@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from korch.runtime.log import get_logger
 
 BRIDGE = "cni0"

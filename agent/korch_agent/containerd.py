@@ -21,12 +21,13 @@ from pathlib import Path
 
 import grpc.aio
 import orjson
-from korch.runtime.log import get_logger
 
+from korch.runtime.log import get_logger
 from korch_agent import cni
 from korch_agent.cgroups import Cgroups
 from korch_agent.cri.grpc import GrpcRuntime
 from korch_agent.cri.protocol import CriError
+from korch_agent.dns import interface
 from korch_agent.images import import_images
 from korch_agent.local_images import PAUSE_IMAGE
 
@@ -289,6 +290,7 @@ def teardown(data_dir: Path, netns: str = "") -> None:
     sandboxes = asyncio.run(_end_containers(layout))
     _sweep(layout, sandboxes)
     cni.teardown(layout.data_dir, netns)
+    interface.remove(netns)
 
 
 async def _end_containers(layout: Layout) -> list[str]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from korch.runtime.log import get_logger
 
+from korch.runtime.log import get_logger
 from korch_agent.cri.generated import (
     containerd_content_pb2,
     containerd_content_pb2_grpc,

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from korch.api.gvk import NODES
 from korch.client.informer import Informers
 from korch.runtime.log import get_logger
-
 from korch_agent import cni
 
 # Seconds after which routes and rules are looked at again, whatever the watch said.
