@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,8 @@ table ip {TABLE} {{
 
 def prepare_machine(data_dir: Path) -> None:
     """Switch on forwarding and bridge filtering in this network namespace, remembering what was there. Blocks."""
-    subprocess.run(["modprobe", "-q", "br_netfilter"], capture_output=True, check=False)
+    if not Path("/proc/sys/net/bridge").is_dir() and shutil.which("modprobe"):
+        subprocess.run(["modprobe", "-q", "br_netfilter"], capture_output=True, check=False)
     state = read_state(data_dir)
     before: dict[str, str] = state.get("sysctls", {})
     for name, value in SYSCTLS.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
+import shutil
 import signal
 import socket
 import sys
@@ -41,7 +41,6 @@ from korch_agent.server import AgentServer
 
 PORT = 10250
 PROXY_RESTART_S = 1.0
-PR_SET_PDEATHSIG = 1
 
 log = logs.get_logger("agent")
 
@@ -237,10 +236,11 @@ class Agent:
 
 async def _supervise_proxy(kubeconfig: Path, node_name: str) -> None:
     """Run the service proxy as a process and start it again when it ends; it ends with the agent."""
+    # Not by a function run in the child: gRPC's threads do not survive a plain fork.
+    tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    command = [*tied, sys.executable, "-m", "korch", "proxy", "--kubeconfig", str(kubeconfig), "--node-name", node_name]
     while True:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "korch", "proxy", "--kubeconfig", str(kubeconfig), "--node-name", node_name, preexec_fn=_die_with_parent
-        )
+        process = await asyncio.create_subprocess_exec(*command)
         try:
             code = await process.wait()
             log.warning("service proxy ended; starting it again", code=code)
@@ -250,10 +250,6 @@ async def _supervise_proxy(kubeconfig: Path, node_name: str) -> None:
                     process.terminate()
                 await process.wait()
         await asyncio.sleep(PROXY_RESTART_S)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _address_towards(url: str) -> str:

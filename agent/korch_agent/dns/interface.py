@@ -9,8 +9,9 @@ from korch_agent.dns.server import INTERFACE
 
 def add(address: str) -> None:
     """Give `address` to this network namespace's own dummy interface, made if missing. Blocks. Raises OSError."""
-    if _ip("link", "show", INTERFACE):
-        _must("link", "add", INTERFACE, "type", "dummy")
+    # Some kernels come without dummy devices; a bridge without ports carries an address just as well.
+    if _ip("link", "show", INTERFACE) and _ip("link", "add", INTERFACE, "type", "dummy"):
+        _must("link", "add", INTERFACE, "type", "bridge")
     _must("address", "replace", f"{address}/32", "dev", INTERFACE)
     _must("link", "set", INTERFACE, "up")
 
