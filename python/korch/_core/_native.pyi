@@ -200,3 +200,33 @@ class Schema:
         message), KeyError (no such definition)."""
     def has(self, definition: str) -> bool: ...
     def __len__(self) -> int: ...
+
+@final
+class Front:
+    """The server's socket: HTTP/1.1 and HTTP/2 over TLS, every request handed to the application over HTTP/1.1 on a Unix socket.
+
+    The application gets `x-korch-client-cert` (base64 DER of the verified client certificate, absent without one) and
+    `x-forwarded-for` (its last address is the peer's); whatever else begins with `x-korch-` is removed from what clients send.
+    Upgrades that the application answers with 101 become byte pipes. When the application is down, the answer is a 503 Status.
+    """
+    def __new__(
+        cls,
+        *,
+        bind: Sequence[str],
+        upstream: str,
+        certificate_pem: bytes,
+        key_pem: bytes,
+        client_ca_pem: bytes,
+        threads: int = 2,
+        idle_timeout_ms: int = 90_000,
+    ) -> Front:
+        """`bind`: `host:port` (port 0: any free one). `client_ca_pem`: b"" asks for no client certificates; otherwise one is optional,
+        but must verify. `idle_timeout_ms`: how long an HTTP/1.1 connection may be without a whole request head."""
+    def start(self) -> list[str]:
+        """Bind and serve on threads of its own; return the bound `host:port`s. Blocks for milliseconds, GIL released.
+        Raises OSError (bind), ValueError (certificates), RuntimeError (started already)."""
+    def stop(self, grace_ms: int = 0) -> None:
+        """Accept no more, let requests finish for `grace_ms`, then cut the rest. Blocks at most that long, GIL released.
+        Open watches do not finish by themselves: end them in the application first. No error when not started."""
+    def stats(self) -> dict[str, int]:
+        """Return counters: connections_total/_open, handshakes_failed, requests_total/_active, upgrades_active, upstream_connects/_failures/_retries."""

@@ -1,6 +1,7 @@
 //! The boundary to Python: one file for each class or family of functions, registered here.
 
 mod api;
+mod front;
 mod scheduler;
 mod store;
 
@@ -16,6 +17,9 @@ mod native {
 
     #[pymodule_export]
     use super::scheduler::{Decision, Scheduler};
+
+    #[pymodule_export]
+    use super::front::Front;
 
     #[pymodule_export]
     use super::api::{

@@ -1,0 +1,30 @@
+"""Fixtures of the front door's tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from door import Certificate, Door, issue
+
+from korch._core import native
+
+
+@pytest.fixture(scope="session")
+def authority() -> Certificate:
+    return issue("korch-ca")
+
+
+@pytest.fixture
+def door(tmp_path: Path, authority: Certificate) -> Iterator[Door]:
+    server = issue("kube-apiserver", authority)
+    front = native.Front(
+        bind=["127.0.0.1:0"],
+        upstream=str(tmp_path / "app.sock"),
+        certificate_pem=server.pem,
+        key_pem=server.key_pem,
+        client_ca_pem=authority.pem,
+        idle_timeout_ms=2_000,
+    )
+    (address,) = front.start()
+    yield Door(front, address, authority, issue("alice", authority), tmp_path)
+    front.stop()
