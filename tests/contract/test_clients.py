@@ -40,7 +40,7 @@ async def _served(server: ApiServer) -> AsyncIterator[str]:
 
 
 @pytest.fixture(params=["local", "http"])
-async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Client, Storage]]:
+async def arm(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Client, Storage]]:
     """Give a client of a new, empty server with one namespace, and the server's store."""
     runtime = Runtime()
     storage = Storage.open(None, runtime)
@@ -69,8 +69,8 @@ async def _make(client: Client, obj: Object, ref: ResourceRef = CONFIG_MAPS) -> 
     return orjson.loads(await client.create(ref, obj, namespace=NAMESPACE))
 
 
-async def test_what_is_created_is_got_listed_updated_and_deleted(cluster):
-    client, _ = cluster
+async def test_what_is_created_is_got_listed_updated_and_deleted(arm):
+    client, _ = arm
     made = await _make(client, _map("a", x="1"))
     assert orjson.loads(await client.get(CONFIG_MAPS, "a", namespace=NAMESPACE)) == made
     made["data"] = {"x": "2"}
@@ -83,8 +83,8 @@ async def test_what_is_created_is_got_listed_updated_and_deleted(cluster):
     assert status["status"] == "Success"
 
 
-async def test_outcomes_are_typed_errors(cluster):
-    client, _ = cluster
+async def test_outcomes_are_typed_errors(arm):
+    client, _ = arm
     made = await _make(client, _map("a"))
     with pytest.raises(AlreadyExists):
         await _make(client, _map("a"))
@@ -106,8 +106,8 @@ async def test_outcomes_are_typed_errors(cluster):
         await client.get(ResourceRef("example.com", "v1", "things", "Thing"), "a", namespace=NAMESPACE)
 
 
-async def test_patches_and_subresources(cluster):
-    client, _ = cluster
+async def test_patches_and_subresources(arm):
+    client, _ = arm
     await _make(client, _map("a", x="1"))
     merged = await client.patch(CONFIG_MAPS, "a", {"data": {"y": "2"}}, namespace=NAMESPACE)
     assert orjson.loads(merged)["data"] == {"x": "1", "y": "2"}
@@ -127,8 +127,8 @@ async def test_patches_and_subresources(cluster):
     assert orjson.loads(written)["status"]["replicas"] == 3
 
 
-async def test_a_pod_is_bound_and_deleted_gracefully(cluster):
-    client, _ = cluster
+async def test_a_pod_is_bound_and_deleted_gracefully(arm):
+    client, _ = arm
     pod = _pod("p")
     del pod["spec"]["nodeName"]
     await _make(client, pod, PODS)
@@ -141,8 +141,8 @@ async def test_a_pod_is_bound_and_deleted_gracefully(cluster):
         await client.get(PODS, "p", namespace=NAMESPACE)
 
 
-async def test_lists_select_and_page(cluster):
-    client, storage = cluster
+async def test_lists_select_and_page(arm):
+    client, storage = arm
     for number in range(5):
         await _make(client, _map(f"m{number}") | {"metadata": {"name": f"m{number}", "labels": {"odd": str(number % 2)}}})
     odd = await client.list(CONFIG_MAPS, ListOptions(namespace=NAMESPACE, label_selector="odd=1"))
@@ -168,8 +168,8 @@ async def _next(watch: Any) -> tuple[str, Object]:
     return event.type, orjson.loads(event.object)
 
 
-async def test_a_watch_shows_the_present_the_mark_and_then_every_change(cluster):
-    client, _ = cluster
+async def test_a_watch_shows_the_present_the_mark_and_then_every_change(arm):
+    client, _ = arm
     await _make(client, _map("a"))
     watch = client.watch(CONFIG_MAPS, ListOptions(namespace=NAMESPACE), send_initial_events=True)
     kind, obj = await _next(watch)
@@ -186,8 +186,8 @@ async def test_a_watch_shows_the_present_the_mark_and_then_every_change(cluster)
     await watch.aclose()
 
 
-async def test_a_watch_below_the_history_is_expired(cluster):
-    client, storage = cluster
+async def test_a_watch_below_the_history_is_expired(arm):
+    client, storage = arm
     for number in range(3):
         await _make(client, _map(f"m{number}"))
     await storage.compact(storage.revision())
@@ -195,15 +195,15 @@ async def test_a_watch_below_the_history_is_expired(cluster):
         await _next(client.watch(CONFIG_MAPS, ListOptions(resource_version="1")))
 
 
-async def test_a_watch_ends_after_its_timeout(cluster):
-    client, storage = cluster
+async def test_a_watch_ends_after_its_timeout(arm):
+    client, storage = arm
     version = str(storage.revision())
     events = [event async for event in client.watch(EVENTS, ListOptions(resource_version=version), timeout_s=1)]
     assert [event.type for event in events if event.type != "BOOKMARK"] == []
 
 
-async def test_other_paths_are_reached_raw(cluster):
-    client, _ = cluster
+async def test_other_paths_are_reached_raw(arm):
+    client, _ = arm
     assert orjson.loads(await client.raw("GET", "/version"))["gitVersion"] == "v1.37.2"
     with pytest.raises(ApiError) as refused:
         await client.raw("GET", "/nowhere")
