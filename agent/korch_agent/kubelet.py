@@ -29,8 +29,8 @@ from korch_agent.pods.observed import Pod
 from korch_agent.pods.probes import Probes
 from korch_agent.pods.status import StatusWriter
 from korch_agent.pods.worker import Parts, Worker
-from korch_agent.volumes.manager import VolumeManager
 from korch_agent.volumes.tokens import Tokens
+from korch_agent.volumes.volumes import Volumes
 
 # How many sandboxes and containers are started at once.
 STARTS_AT_ONCE = 4
@@ -62,7 +62,7 @@ class Kubelet:
         self._pods: Informer[Pod] = informers.informer(PODS, field_selector=f"spec.nodeName={config.node_name}", decode=orjson.loads)
         self._services: Informer[dict[str, Any]] = informers.informer(SERVICES, decode=orjson.loads)
         self._objects = Objects(client, seams, changed=self._refresh)
-        self._volumes = VolumeManager(config.pods_dir, self._objects, Tokens(client, seams), seams.offload)
+        self._volumes = Volumes(config.pods_dir, self._objects, Tokens(client, seams), seams.offload)
         self.pleg = Pleg(runtime, seams, changed=self._wake, listed=self._look_for_orphans)
         self._statuses = StatusWriter(client, seams)
         self._parts = Parts(

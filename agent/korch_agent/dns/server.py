@@ -11,6 +11,7 @@ import random
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import dns.exception
 import dns.flags
@@ -205,8 +206,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # asyncio's own datagram transport does not derive from the class of that name in Python 3.11.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         tasks.spawn(self._reply(data, addr), name="dns query")

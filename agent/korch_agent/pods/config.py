@@ -27,7 +27,7 @@ from korch_agent.pods.observed import (
 from korch_agent.pods.resources import cgroup_path, container_resources
 from korch_agent.pods.security import ConfigError, container_security, sandbox_security
 from korch_agent.pods.subpath import resolve
-from korch_agent.volumes.manager import Mounted
+from korch_agent.volumes.volumes import Mounted
 
 PROPAGATION: dict[str, Propagation] = {
     "None": "private",

@@ -48,8 +48,8 @@ from korch_agent.pods.probes import Probes
 from korch_agent.pods.resources import cgroup_path, pod_limits
 from korch_agent.pods.security import ConfigError
 from korch_agent.pods.status import NodeFacts, StatusWriter, build_status
-from korch_agent.volumes.manager import Mounted, VolumeManager, objects_of
 from korch_agent.volumes.payload import VolumeError
+from korch_agent.volumes.volumes import Mounted, Volumes, objects_of
 
 # Seconds until the next try, doubled each time up to the cap.
 RETRY_S_INITIAL = 1.0
@@ -70,7 +70,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     seams: Seams
     events: EventRecorder
     statuses: StatusWriter
-    volumes: VolumeManager
+    volumes: Volumes
     objects: Objects
     probes: Probes
     images: Images

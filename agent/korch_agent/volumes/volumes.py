@@ -39,7 +39,7 @@ class Mounted(msgspec.Struct, frozen=True):
     readonly: bool = False
 
 
-class VolumeManager:
+class Volumes:
     """The volumes of one node's pods below `pods_dir`."""
 
     def __init__(self, pods_dir: Path, objects: Objects, tokens: Tokens, offload: Offload) -> None:
