@@ -12,6 +12,7 @@ from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
 from korch.controllers.config import ControllerConfig
+from korch.controllers.daemonset import DaemonSetController
 from korch.controllers.deployment import DeploymentController
 from korch.controllers.endpoints import EndpointsController
 from korch.controllers.endpointslice import EndpointSliceController
@@ -26,6 +27,7 @@ from korch.controllers.replicaset import ReplicaSetController
 from korch.controllers.replicationcontroller import ReplicationControllerController
 from korch.controllers.root_ca import RootCaController
 from korch.controllers.serviceaccount import ServiceAccountController
+from korch.controllers.statefulset import StatefulSetController
 from korch.controllers.taint_eviction import TaintEvictionController
 from korch.runtime.context import Runtime
 
@@ -33,6 +35,7 @@ __all__ = ["ControllerConfig", "all_controllers"]
 
 # Controllers that know only the cluster, and those that are told settings too.
 _PLAIN: tuple[type[Controller], ...] = (
+    DaemonSetController,
     DeploymentController,
     EndpointSliceController,
     EndpointsController,
@@ -41,6 +44,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     ReplicaSetController,
     ReplicationControllerController,
     ServiceAccountController,
+    StatefulSetController,
     TaintEvictionController,
 )
 _CONFIGURED = (
