@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from korch.api.errors import ApiError
 from korch.client.http import HttpClient
 from korch.client.join import Role, join
 from korch.client.kubeconfig import load
@@ -48,7 +49,7 @@ async def credentials(role: Role, *, kubeconfig: str | None, server: str | None,
 
 
 def run_component(work: Callable[[], Awaitable[None]], *, log_level: str) -> None:
-    """Run `work()` in a fresh event loop until it ends or SIGTERM or SIGINT cancels it. Blocks."""
+    """Run `work()` in a fresh event loop until it ends or SIGTERM or SIGINT cancels it. Blocks. Raises click.ClickException."""
     configure(level=log_level)
 
     async def main() -> None:
@@ -61,7 +62,12 @@ def run_component(work: Callable[[], Awaitable[None]], *, log_level: str) -> Non
         except asyncio.CancelledError:
             return
 
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except ApiError as error:
+        raise click.ClickException(f"the server refuses: {error.message}") from error
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 async def lead(client: HttpClient, name: str, runtime: Runtime, work: Callable[[], Awaitable[None]]) -> None:
