@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,12 +47,6 @@ async def private_containerd() -> AsyncIterator[tuple[Containerd, GrpcRuntime]]:
         finally:
             await runtime.close()
     finally:
-        import asyncio
-
         await asyncio.get_running_loop().run_in_executor(None, teardown, directory, f"/run/netns/{netns}")
         subprocess.run(["ip", "netns", "delete", netns], check=False)
         shutil.rmtree(directory)
-
-
-def deadline(seconds: float) -> float:
-    return time.monotonic() + seconds
