@@ -230,3 +230,32 @@ class Front:
         Open watches do not finish by themselves: end them in the application first. No error when not started."""
     def stats(self) -> dict[str, int]:
         """Return counters: connections_total/_open, handshakes_failed, requests_total/_active, upgrades_active, upstream_connects/_failures/_retries."""
+
+@final
+class Proxy:
+    """The service proxy of one node: Services and EndpointSlices in, connections that find a ready endpoint out. Mirrors kube-proxy.
+
+    Mode "nftables" keeps the table `ip korch-proxy` (needs root, nft and kernel 5.13) and serves node ports on 127.0.0.1 itself; mode
+    "userspace" serves node ports on all addresses, and service addresses as far as they are this machine's own. IPv4 in nftables.
+    Services annotated korch.dev/served-by-node: "true" are left alone.
+    """
+    def __new__(cls, node_name: str = "", *, cluster_cidr: str = "", seed: int = 0) -> Proxy:
+        """`node_name` tells which endpoints are local. `cluster_cidr`, when given, is the range of pods: others that use a cluster IP have
+        their source hidden. `seed` begins the router's draws."""
+    def start(self, mode: str) -> None:
+        """Begin to serve; a table left by a former process is taken over. Blocks some milliseconds, GIL released. Raises ValueError for
+        an unknown mode, OSError when nftables cannot be used."""
+    def stop(self) -> None:
+        """Close the router's listeners and connections. The kernel's table stays and goes on serving. GIL released."""
+    @staticmethod
+    def cleanup() -> None:
+        """Remove the kernel's table, whoever made it. Blocks, GIL released. Raises OSError."""
+    def update(self, services: Sequence[bytes], slices: Sequence[bytes]) -> int:
+        """Replace everything by these complete lists of Service and EndpointSlice JSON; return how many set elements and listeners changed.
+        One transaction unless it is very large. Blocks for the kernel's commit (about 15 ms), GIL released. Raises ValueError for JSON that is
+        no such object (nothing changes), OSError when the kernel refuses (the next update repairs)."""
+    def pick(self, service: str, client: str, seed: int) -> str | None:
+        """Return the `address:port` that a connection of `client` (an IP address) to `namespace/name:port` gets when the random number is
+        `seed`; None when the service has no endpoint. Session affinity is followed. Raises ValueError for a bad address."""
+    def stats(self) -> dict[str, int]:
+        """Return counts: service_ports, endpoints, elements, udp_flows_ended, listeners, unbound, connections, failures."""

@@ -2,6 +2,7 @@
 
 mod api;
 mod front;
+mod proxy;
 mod scheduler;
 mod store;
 
@@ -15,6 +16,8 @@ mod native {
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    use super::proxy::Proxy;
     #[pymodule_export]
     use super::scheduler::{Decision, Scheduler};
 

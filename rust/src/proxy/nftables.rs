@@ -1,0 +1,155 @@
+//! The kernel's table kept equal to what is desired: rules by `nft` when a new kind of chain is needed, elements by netlink.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ProxyError;
+use super::conntrack::{self, Routes};
+use super::desired::Target;
+use super::elements::{commit, difference, dump};
+use super::netlink::Netfilter;
+use super::rules;
+use super::tables::{Affinity, Elements, SharedChain, Tables};
+
+/// The table that belongs to the proxy.
+pub const TABLE: &str = "korch-proxy";
+
+/// What the table is known to hold.
+#[derive(Debug)]
+pub struct Nftables {
+    netfilter: Netfilter,
+    /// The script of the base rules.
+    base: String,
+    elements: Elements,
+    chains: BTreeSet<SharedChain>,
+    affinities: BTreeMap<String, Affinity>,
+    pub flows_ended: usize,
+}
+
+impl Nftables {
+    /// Make the table, or take over the one that a former process left: its elements stay until the first `apply` says otherwise, so
+    /// that connections go on being served. Blocks; fails without the privilege or without `nft`.
+    pub fn start(cluster_cidr: &str) -> Result<Nftables, ProxyError> {
+        let base = rules::base(TABLE, cluster_cidr);
+        if rules::run(&base).is_err() {
+            // A table of another layout is in the way.
+            rules::run(&format!("{}{base}", rules::drop_table(TABLE)))?;
+        }
+        let mut netfilter = Netfilter::open()?;
+        let elements = dump(&mut netfilter, TABLE)?;
+        Ok(Nftables {
+            netfilter,
+            base,
+            elements,
+            chains: BTreeSet::new(),
+            affinities: BTreeMap::new(),
+            flows_ended: 0,
+        })
+    }
+
+    /// Remove the table, whoever made it.
+    pub fn remove() -> Result<(), ProxyError> {
+        rules::run(&rules::drop_table(TABLE))
+    }
+
+    /// Make the table hold `wanted` and return how many elements changed. After an error what the kernel holds is read anew.
+    pub fn apply(&mut self, wanted: &Tables) -> Result<usize, ProxyError> {
+        self.prepare_chains(wanted)?;
+        let before = Routes::of(&self.elements);
+        let changed = match self.commit(wanted) {
+            Ok(changed) => changed,
+            Err(_) => {
+                // Somebody else changed the table. See what is there, rules included, and try once more.
+                self.chains.clear();
+                self.affinities.clear();
+                rules::run(&self.base)?;
+                self.prepare_chains(wanted)?;
+                self.elements = dump(&mut self.netfilter, TABLE)?;
+                self.commit(wanted)?
+            }
+        };
+        self.drop_stale_affinities(wanted)?;
+        let now = Routes::of(&self.elements);
+        if now != before {
+            self.flows_ended += conntrack::clean(&mut self.netfilter, &before, &now)?;
+        }
+        Ok(changed)
+    }
+
+    pub fn element_count(&self) -> usize {
+        self.elements.values().map(BTreeMap::len).sum()
+    }
+
+    fn commit(&mut self, wanted: &Tables) -> Result<usize, ProxyError> {
+        let steps = difference(&self.elements, &wanted.elements);
+        commit(&mut self.netfilter, TABLE, &steps)?;
+        let changed = steps.len();
+        if changed > 0 {
+            self.elements = wanted.elements.clone();
+        }
+        Ok(changed)
+    }
+
+    /// Make the chains that elements are about to lead to.
+    fn prepare_chains(&mut self, wanted: &Tables) -> Result<(), ProxyError> {
+        let mut script = String::new();
+        for chain in wanted.chains.difference(&self.chains) {
+            script.push_str(&rules::shared(TABLE, chain));
+        }
+        for affinity in &wanted.affinities {
+            if self.affinities.get(&affinity.id) != Some(affinity) {
+                script.push_str(&rules::affinity(TABLE, affinity));
+            }
+        }
+        if !script.is_empty() {
+            rules::run(&script)?;
+        }
+        self.chains.extend(wanted.chains.iter().copied());
+        for affinity in &wanted.affinities {
+            match self.affinities.get_mut(&affinity.id) {
+                // Endpoints that are gone are remembered until they are dropped below.
+                Some(known) => known.targets = union(&known.targets, &affinity.targets),
+                None => {
+                    self.affinities
+                        .insert(affinity.id.clone(), affinity.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_stale_affinities(&mut self, wanted: &Tables) -> Result<(), ProxyError> {
+        let wanted: BTreeMap<&str, &Affinity> = wanted
+            .affinities
+            .iter()
+            .map(|one| (one.id.as_str(), one))
+            .collect();
+        let mut script = String::new();
+        for (id, known) in &self.affinities {
+            let kept = wanted
+                .get(id.as_str())
+                .map_or(&[][..], |one| one.targets.as_slice());
+            let gone: Vec<Target> = known
+                .targets
+                .iter()
+                .copied()
+                .filter(|target| !kept.contains(target))
+                .collect();
+            if !gone.is_empty() {
+                script.push_str(&rules::drop_affinity(TABLE, id, &gone, kept.is_empty()));
+            }
+        }
+        if !script.is_empty() {
+            rules::run(&script)?;
+            self.affinities = wanted
+                .values()
+                .map(|one| (one.id.clone(), (*one).clone()))
+                .collect();
+        }
+        Ok(())
+    }
+}
+
+fn union(one: &[Target], other: &[Target]) -> Vec<Target> {
+    let all: BTreeSet<Target> = one.iter().chain(other).copied().collect();
+    all.into_iter().collect()
+}
