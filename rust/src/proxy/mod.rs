@@ -1,7 +1,7 @@
 //! The service proxy: from Services and EndpointSlices to connections that find an endpoint.
 //!
 //! `wire` reads the objects, `desired` joins them into service ports with the endpoints that may be used. For nftables, `tables` lays
-//! those out as set elements, `rules` holds the few rules that never change, `netlink` and `elements` carry the difference to the
+//! those out as set elements, `rules` holds the few rules that never change, `shared_chain` those that depend on a number of endpoints, `netlink` and `elements` carry the difference to the
 //! kernel and `conntrack` ends UDP flows that still go where no endpoint is; `nftables` is the whole of it. `router` does the same job
 //! in user space, for localhost node ports and where there is no nftables. `choice` picks endpoints for it. `engine` holds both.
 
@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod nftables;
 pub mod router;
 pub mod rules;
+pub mod shared_chain;
 pub mod tables;
 pub mod udp;
 pub mod wire;

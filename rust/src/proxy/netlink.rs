@@ -12,6 +12,7 @@ pub const REQUEST: u16 = 0x1;
 pub const ACK: u16 = 0x4;
 pub const DUMP: u16 = 0x300;
 pub const CREATE: u16 = 0x400;
+pub const APPEND: u16 = 0x800;
 
 pub const FAMILY_UNSPECIFIED: u8 = 0;
 pub const FAMILY_IPV4: u8 = 2;

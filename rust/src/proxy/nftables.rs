@@ -1,4 +1,4 @@
-//! The kernel's table kept equal to what is desired: rules by `nft` when a new kind of chain is needed, elements by netlink.
+//! The kernel's table kept equal to what is desired: base rules by `nft`, shared chains and elements by netlink.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,9 @@ use super::ProxyError;
 use super::conntrack::{self, Routes};
 use super::desired::Target;
 use super::elements::{commit, difference, dump};
-use super::netlink::Netfilter;
+use super::netlink::{ACK, Netfilter, Writer};
 use super::rules;
+use super::shared_chain;
 use super::tables::{Affinity, Elements, SharedChain, Tables};
 
 /// The table that belongs to the proxy.
@@ -91,10 +92,8 @@ impl Nftables {
 
     /// Make the chains that elements are about to lead to.
     fn prepare_chains(&mut self, wanted: &Tables) -> Result<(), ProxyError> {
+        self.make_shared_chains(wanted)?;
         let mut script = String::new();
-        for chain in wanted.chains.difference(&self.chains) {
-            script.push_str(&rules::shared(TABLE, chain));
-        }
         for affinity in &wanted.affinities {
             if self.affinities.get(&affinity.id) != Some(affinity) {
                 script.push_str(&rules::affinity(TABLE, affinity));
@@ -103,7 +102,6 @@ impl Nftables {
         if !script.is_empty() {
             rules::run(&script)?;
         }
-        self.chains.extend(wanted.chains.iter().copied());
         for affinity in &wanted.affinities {
             match self.affinities.get_mut(&affinity.id) {
                 // Endpoints that are gone are remembered until they are dropped below.
@@ -114,6 +112,29 @@ impl Nftables {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn make_shared_chains(&mut self, wanted: &Tables) -> Result<(), ProxyError> {
+        let missing: Vec<SharedChain> = wanted.chains.difference(&self.chains).copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut writer = Writer::default();
+        let first = self.netfilter.next_sequence();
+        writer.batch_begin(first);
+        let mut last = first;
+        for (number, chain) in missing.iter().enumerate() {
+            let sequence = self.netfilter.next_sequence();
+            for _ in 1..shared_chain::MESSAGES {
+                last = self.netfilter.next_sequence();
+            }
+            let flags = if number + 1 == missing.len() { ACK } else { 0 };
+            shared_chain::write(&mut writer, TABLE, chain, sequence, flags);
+        }
+        writer.batch_end(self.netfilter.next_sequence());
+        self.netfilter.transact(&writer, first, last)?;
+        self.chains.extend(missing);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! The rules, as text for `nft -f`: the base of the table once, a shared chain for each number of endpoints, and the chains of
-//! service ports with session affinity. Everything that changes often are elements, which do not pass through here.
+//! The rules, as text for `nft -f`: the base of the table once, and the chains of service ports with session affinity.
+//! Everything that changes often are elements, which do not pass through here.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::ProxyError;
 use super::desired::Target;
-use super::tables::{Affinity, Role, SharedChain, affinity_chain, affinity_masquerade_chain};
+use super::tables::{Affinity, affinity_chain, affinity_masquerade_chain};
 
 /// Set on packets whose source must be hidden; kube-proxy's bit.
 const MASQUERADE: &str = "0x4000";
@@ -25,15 +25,16 @@ pub fn base(table: &str, cluster_cidr: &str) -> String {
     let mut script = String::new();
     let sets = [
         "map services { type ipv4_addr . inet_proto . inet_service : verdict; }",
-        "map endpoints { typeof ip daddr . meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport; }",
+        "map endpoints { typeof ip daddr . meta l4proto . th dport . numgen random mod 65536 : ip daddr . tcp dport; }",
         "map nodeports { type inet_proto . inet_service : verdict; }",
-        "map nodeport-endpoints { typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport; }",
+        "map nodeport-endpoints { typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . tcp dport; }",
         "set cluster-ips { type ipv4_addr; }",
         "set hairpin { type ipv4_addr . ipv4_addr; }",
         "set no-endpoint-nodeports { type inet_proto . inet_service; }",
     ];
     let chains = [
         ("route", ""),
+        ("refuse", ""),
         (
             "nat-prerouting",
             "{ type nat hook prerouting priority -100; }",
@@ -76,44 +77,26 @@ pub fn base(table: &str, cluster_cidr: &str) -> String {
         ("nat-postrouting", "meta mark & 0x4000 == 0x0 return"),
         ("nat-postrouting", "meta mark set meta mark ^ 0x4000"),
         ("nat-postrouting", "masquerade fully-random"),
+        // What has not been sent on to an endpoint by now has none, or no such port. A reset is not rate-limited as ICMP is.
         (
             "filter-input",
-            "ct state new fib daddr type local meta l4proto . th dport @no-endpoint-nodeports reject",
+            "ct state new fib daddr type local meta l4proto . th dport @no-endpoint-nodeports goto refuse",
         ),
-        // What has not been sent on to an endpoint by now has none, or no such port.
         (
             "filter-forward",
-            "ct state new ip daddr @cluster-ips reject",
+            "ct state new ip daddr @cluster-ips goto refuse",
         ),
-        ("filter-output", "ct state new ip daddr @cluster-ips reject"),
+        (
+            "filter-output",
+            "ct state new ip daddr @cluster-ips goto refuse",
+        ),
+        ("refuse", "meta l4proto tcp reject with tcp reset"),
+        ("refuse", "reject"),
     ];
     script.push_str(&off_cluster);
     for (chain, rule) in rules {
         let _ = writeln!(script, "add rule ip {table} {chain} {rule}");
     }
-    script
-}
-
-/// Return the script of a shared chain.
-pub fn shared(table: &str, chain: &SharedChain) -> String {
-    let name = chain.name();
-    let slots = chain.slots;
-    let mut script = format!("add chain ip {table} {name}\nflush chain ip {table} {name}\n");
-    if matches!(chain.role, Role::External | Role::NodePort) {
-        let _ = writeln!(
-            script,
-            "add rule ip {table} {name} meta mark set meta mark or {MASQUERADE}"
-        );
-    }
-    let lookup = match chain.role {
-        Role::Cluster | Role::External | Role::ExternalLocal => {
-            format!("ip daddr . meta l4proto . th dport . numgen random mod {slots} map @endpoints")
-        }
-        Role::NodePort | Role::NodePortLocal => {
-            format!("meta l4proto . th dport . numgen random mod {slots} map @nodeport-endpoints")
-        }
-    };
-    let _ = writeln!(script, "add rule ip {table} {name} dnat ip to {lookup}");
     script
 }
 
