@@ -148,12 +148,14 @@ fn service_ports(
         .iter()
         .filter(|one| one.ip_mode != "Proxy");
     let external_ips = wire::addresses(spec.external_ips.iter().chain(ingress.map(|one| &one.ip)));
-    let affinity_s = (spec.session_affinity == "ClientIP").then(|| {
-        match spec.session_affinity_config.client_ip.timeout_seconds {
-            0 => DEFAULT_AFFINITY_S,
-            seconds => seconds,
-        }
-    });
+    let affinity_s = match (
+        spec.session_affinity.as_str(),
+        spec.session_affinity_config.client_ip.timeout_seconds,
+    ) {
+        ("ClientIP", 0) => Some(DEFAULT_AFFINITY_S),
+        ("ClientIP", seconds) => Some(seconds),
+        _ => None,
+    };
     let internal_is_local = spec.internal_traffic_policy == "Local";
     let external_is_local = spec.external_traffic_policy == "Local";
     let of_port = |port: &wire::ServicePort| {
