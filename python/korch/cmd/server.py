@@ -279,7 +279,7 @@ class _Application(uvicorn.Server):
                 app,
                 uds=socket_path,
                 http="httptools",
-                ws="websockets-sansio",
+                ws="wsproto",
                 lifespan="off",
                 access_log=False,
                 log_level="warning",
