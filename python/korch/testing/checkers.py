@@ -48,10 +48,10 @@ class Auditor:
             self.changes += 1
             obj: Object = orjson.loads(raw)
             where = (obj.get("kind", ""), key_of(obj))
-            if where[0] not in HEARTBEATS:
-                self.changed_at = now
             self._check_stream(event_type, revision, obj, where)
             old = self._objects.get(where)
+            if not _is_heartbeat(where[0], obj, old):
+                self.changed_at = now
             self._check_object(event_type, obj, old, where)
             if where[0] == "Pod":
                 self._check_pod(event_type, obj, old, where[1])
@@ -133,3 +133,16 @@ class Auditor:
     def _require(self, holds: bool, rule: str, where: tuple[str, str]) -> None:
         if not holds:
             raise Violation(f"{where[0]} {where[1]} at revision {self.revision}: {rule}")
+
+
+def _is_heartbeat(kind: str, obj: Object, old: Object | None) -> bool:
+    """Return whether a change only says that somebody is still alive."""
+    if kind in HEARTBEATS:
+        return True
+    return kind == "Node" and old is not None and _without_times(obj) == _without_times(old)
+
+
+def _without_times(node: Object) -> Object:
+    conditions = [{name: value for name, value in one.items() if name != "lastHeartbeatTime"} for one in at(node, "status", "conditions") or ()]
+    meta = {name: value for name, value in node["metadata"].items() if name not in ("resourceVersion", "managedFields")}
+    return node | {"metadata": meta, "status": (node.get("status") or {}) | {"conditions": conditions}}

@@ -39,15 +39,15 @@ from korch.runtime.offload import InlineOffload
 from korch.runtime.rng import Rng
 from korch.scheduler.scheduler import Scheduler
 from korch.storage.store import Storage
-from korch.testing.checkers import Auditor, Violation
+from korch.testing.checkers import HEARTBEATS, Auditor, Violation
 from korch.testing.durations import seconds
 from korch.testing.hollow import HollowNode, Shape, numbered
 from korch.testing.loop import SimLoop
 from korch.testing.network import Faults, SimClient, SimNetwork
 
 Object = dict[str, Any]
-# Nothing but heartbeats for this long (virtual seconds) is rest.
-QUIET_S = 20.0
+# Nothing but heartbeats for this long (virtual seconds) is rest: longer than any informer waits before it connects again.
+QUIET_S = 65.0
 START_WITHIN_S = 60.0
 CONTROLLERS, SCHEDULER = "controllers", "scheduler"
 
@@ -181,15 +181,16 @@ class SimCluster:
             await self.run_for(every_s)
         return self.time - began
 
-    async def settle(self, within: str | float = "2m") -> None:
-        """Await rest: nothing is written but heartbeats for 20 s, and every cache equals the server.
+    async def settle(self, within: str | float = "3m") -> None:
+        """Await rest: nothing is written but heartbeats for a minute, and every cache equals the server.
 
         Raises NotSettled after `within` (of virtual time): work that never ends, or a storm of reconciles.
         """
-        end = self.time + seconds(within)
-        await self.run_for(0)
+        began = self.time
+        end = began + seconds(within)
         while True:
-            quiet_since = self.auditor.changed_at
+            # What was done without a write (a machine that came back) has not had its effect before `began`.
+            quiet_since = max(began, self.auditor.changed_at)
             if self.time - quiet_since >= QUIET_S:
                 break
             if self.time >= end:
@@ -249,6 +250,8 @@ class SimCluster:
             for reflector in informers.reflectors():
                 resource = catalogue_entry(self._catalogue, reflector.resource)
                 if reflector.options.label_selector or reflector.options.field_selector or resource is None:
+                    continue
+                if resource.kind in HEARTBEATS:
                     continue
                 page = self._storage.range(resource.key_prefix(reflector.options.namespace))
                 here, there = {one.raw for one in reflector.objects.values()}, set(page.values)

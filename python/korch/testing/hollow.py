@@ -229,12 +229,15 @@ class HollowPods(Controller):
         return None
 
     async def _live(self, key: str, pod: Object, now: float) -> Requeue | None:
-        """Let a running pod end, or restart, when its time has come."""
+        """Let a running pod end, or restart, when its time has come; until then see that its status says how it is."""
         wanted_s = _run_s(pod)
         statuses = at(pod, "status", "containerStatuses") or ()
+        state = statuses[0].get("state") or {} if statuses else {}
+        if "running" in state and condition_status(pod, "Ready") != self._ready_value(pod, is_ready=True):
+            # The node controller says of pods on a lost node that they are not ready; the kubelet that comes back knows better.
+            await self._write(key, pod, pod["status"], is_ready=True)
         if wanted_s is None or not statuses:
             return None
-        state = statuses[0].get("state") or {}
         if "waiting" in state:
             finished = parse_rfc3339(at(statuses[0], "lastState", "terminated", "finishedAt") or rfc3339(now))
             backoff_s = min(RESTART_BACKOFF_S_MAX, RESTART_BACKOFF_S_FIRST * 2 ** min(statuses[0]["restartCount"] - 1, 10))
@@ -297,13 +300,11 @@ class HollowPods(Controller):
     async def _write(self, key: str, pod: Object, status: Object, *, is_ready: bool, reason: str = "") -> None:
         now = self.runtime.clock.now()
         value = "True" if is_ready else "False"
-        gates = [gate["conditionType"] for gate in at(pod, "spec", "readinessGates") or ()]
-        passes = is_ready and all(condition_status(pod, gate) == "True" for gate in gates)
         status = status | {"conditions": [dict(one) for one in status.get("conditions") or ()]}
         for kind, wanted in (
             ("PodReadyToStartContainers", "True"),
             ("Initialized", "True"),
-            ("Ready", "True" if passes else "False"),
+            ("Ready", self._ready_value(pod, is_ready=is_ready)),
             ("ContainersReady", value),
             ("PodScheduled", "True"),
         ):
@@ -314,6 +315,11 @@ class HollowPods(Controller):
             PODS, meta["name"], patch, namespace=meta["namespace"], subresource="status", patch_type="strategic"
         )
         self.wrote(key, PODS, written)
+
+    def _ready_value(self, pod: Object, *, is_ready: bool) -> str:
+        """Return the status of the Ready condition: the containers are ready, and so are all readiness gates."""
+        gates = [gate["conditionType"] for gate in at(pod, "spec", "readinessGates") or ()]
+        return "True" if is_ready and all(condition_status(pod, gate) == "True" for gate in gates) else "False"
 
     def _draw(self, pod: Object, now: float) -> _Drawn:
         known = self._drawn.get(uid_of(pod))
