@@ -53,6 +53,7 @@ class Kubelet:
         events: EventRecorder,
         node: Node,
         config: NodeConfig,
+        cgroups: Cgroups | None = None,
     ) -> None:
         self._runtime = runtime
         self._config = config
@@ -75,7 +76,7 @@ class Kubelet:
             objects=self._objects,
             probes=Probes(runtime, seams, events, changed=self._wake),
             images=Images(runtime, seams, events),
-            cgroups=Cgroups(config.cgroup_root),
+            cgroups=cgroups or Cgroups(config.cgroup_root),
             node=config,
             services=lambda: tuple(self._services.list()),
             allocatable=node.allocatable,

@@ -173,3 +173,12 @@ def back_off_until(crash: Crash | None, *, finished_at: float) -> float:
     if crash is None or finished_at - crash.updated_at > BACK_OFF_RESET_S:
         return 0.0
     return finished_at + crash.delay_s
+
+
+def remembered_crash(newest: ContainerStatus | None) -> Crash | None:
+    """Return the back-off of a container that an earlier run of the agent has restarted: its restart count tells how far it got."""
+    count = restart_count(newest)
+    if newest is None or count == 0:
+        return None
+    delay = min(BACK_OFF_MAX_S, BACK_OFF_INITIAL_S * 2 ** min(count - 1, 10))
+    return Crash(delay, newest.created_at / 1e9)

@@ -43,6 +43,7 @@ from korch_agent.pods.observed import (
     is_deleting,
     next_crash,
     pod_key,
+    remembered_crash,
 )
 from korch_agent.pods.probes import Probes
 from korch_agent.pods.resources import cgroup_path, pod_limits
@@ -99,7 +100,7 @@ class Worker:
         self._volumes_stale = False
         self._volumes_retry: tuple[float, float] = (0.0, RETRY_S_INITIAL)
         self._sandbox_retry: tuple[float, float] = (0.0, RETRY_S_INITIAL)
-        self._crashes: dict[str, Crash] = {}
+        self._crashes: dict[str, Crash] | None = None
         self._waiting: dict[str, Waiting] = {}
         self._killing: dict[str, tuple[float, asyncio.Task[None]]] = {}
         self._statuses: dict[tuple[str, str], ContainerStatus] = {}
@@ -211,6 +212,9 @@ class Worker:
                 containers.setdefault(one.labels.get(CONTAINER_NAME) or one.name, []).append(status)
         present = {one.id for one in listed}
         self._statuses = {key: value for key, value in self._statuses.items() if key[0] in present}
+        if self._crashes is None:
+            found = {name: remembered_crash(instances[0]) for name, instances in containers.items()}
+            self._crashes = {name: crash for name, crash in found.items() if crash is not None}
         now = parts.seams.clock.now()
         return Observed(
             sandboxes=tuple(sandboxes),
@@ -396,7 +400,7 @@ class Worker:
             self._event("Warning", "Failed", f"Error: {error.message}", action.name)
             self._wait(action.name, "CreateContainerError", error.message, now + RETRY_S_INITIAL * 5)
             return
-        if newest is not None and newest.state == "exited":
+        if newest is not None and newest.state == "exited" and self._crashes is not None:
             self._crashes[action.name] = next_crash(self._crashes.get(action.name), now=now, finished_at=newest.finished_at / 1e9)
         if container_id is None:
             return
