@@ -177,8 +177,18 @@ def is_zero(value: int | str | None) -> bool:
     return percent_of(value) == 0 if isinstance(value, str) else not value
 
 
-def check_endpoint_ip(causes: list[Cause], value: str, path: str) -> None:
-    """Check an address that traffic is sent to: no loopback, link-local, multicast or empty one. Mirrors ValidateEndpointIP."""
+def is_api_service(obj: Mapping[str, Any]) -> bool:
+    """Whether an Endpoints or EndpointSlice is the API server's own, default/kubernetes."""
+    metadata = obj.get("metadata") or {}
+    return metadata.get("name") == "kubernetes" and metadata.get("namespace") == "default"
+
+
+def check_endpoint_ip(causes: list[Cause], value: str, path: str, *, allows_loopback: bool) -> None:
+    """Check an address that traffic is sent to: no loopback, link-local, multicast or empty one. Mirrors ValidateEndpointIP.
+
+    Loopback is refused because it would open a node's private ports to the cluster. The API server itself may stand there:
+    a cluster on one machine need not listen anywhere else.
+    """
     reasons = names.is_ip(value)
     causes += [invalid(path, value, why) for why in reasons]
     if reasons:
@@ -186,7 +196,7 @@ def check_endpoint_ip(causes: list[Cause], value: str, path: str) -> None:
     address = ipaddress.ip_address(value)
     if address.is_unspecified:
         causes.append(invalid(path, value, f"may not be unspecified ({value})"))
-    if address.is_loopback:
+    if address.is_loopback and not allows_loopback:
         causes.append(invalid(path, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)"))
     if address.is_link_local:
         causes.append(invalid(path, value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"))

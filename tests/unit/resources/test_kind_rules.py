@@ -275,6 +275,14 @@ def test_smaller_kinds(kind: Any, name: str, obj: Object, expected: list[str]) -
     assert of(kind, name).problems(named(obj)) == expected
 
 
+def test_only_the_api_server_itself_may_stand_on_loopback(kind: Any) -> None:
+    own: Object = {"metadata": {"name": "kubernetes", "namespace": "default"}}
+    assert of(kind, "Endpoints").problems(own | {"subsets": [{"addresses": [{"ip": "127.0.0.1"}]}]}) == []
+    slice_: Object = {"addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}]}
+    assert of(kind, "EndpointSlice").problems(own | slice_) == []
+    assert len(of(kind, "EndpointSlice").problems(named(slice_))) == 1
+
+
 def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 

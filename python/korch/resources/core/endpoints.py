@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from korch.api.errors import Cause, invalid, required
 from korch.api.names import is_dns_label
-from korch.api.validation import check_endpoint_ip, check_enum, check_port
+from korch.api.validation import check_endpoint_ip, check_enum, check_port, is_api_service
 from korch.resources.columns import AGE, NAME, NONE, cell
 from korch.resources.podspec.defaults import fill
 from korch.resources.resource import Object, Resource, Strategy
@@ -39,13 +39,14 @@ def default(endpoints: Object) -> None:
 def validate(endpoints: Object) -> list[Cause]:
     """Return what is wrong with Endpoints. Mirrors ValidateEndpoints."""
     causes: list[Cause] = []
+    is_own = is_api_service(endpoints)
     for position, subset in enumerate(endpoints.get("subsets") or ()):
         path = f"subsets[{position}]"
         if not subset.get("addresses") and not subset.get("notReadyAddresses"):
             causes.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
         for field in ("addresses", "notReadyAddresses"):
             for index, address in enumerate(subset.get(field) or ()):
-                check_endpoint_ip(causes, address.get("ip") or "", f"{path}.{field}[{index}].ip")
+                check_endpoint_ip(causes, address.get("ip") or "", f"{path}.{field}[{index}].ip", allows_loopback=is_own)
         _check_ports(causes, subset.get("ports") or (), f"{path}.ports")
     return causes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from korch.api.errors import Cause, duplicate, invalid, required
 from korch.api.names import is_dns_label, is_dns_subdomain, is_ip
-from korch.api.validation import check_endpoint_ip, check_enum, check_immutable, check_port, too_many
+from korch.api.validation import check_endpoint_ip, check_enum, check_immutable, check_port, is_api_service, too_many
 from korch.resources.columns import AGE, NAME, UNSET, cell, text
 from korch.resources.podspec.defaults import fill
 from korch.resources.resource import Object, Resource, Strategy
@@ -48,8 +48,9 @@ def validate(obj: Object) -> list[Cause]:
         causes.append(too_many("endpoints", len(endpoints), _ENDPOINTS_MAX))
     if len(ports) > _PORTS_MAX:
         causes.append(too_many("ports", len(ports), _PORTS_MAX))
+    is_own = is_api_service(obj)
     for position, endpoint in enumerate(endpoints):
-        _check_endpoint(causes, endpoint, address_type, f"endpoints[{position}]")
+        _check_endpoint(causes, endpoint, address_type, f"endpoints[{position}]", allows_loopback=is_own)
     seen: set[str] = set()
     for position, port in enumerate(ports):
         path, name = f"ports[{position}]", port.get("name") or ""
@@ -64,7 +65,7 @@ def validate(obj: Object) -> list[Cause]:
     return causes
 
 
-def _check_endpoint(causes: list[Cause], endpoint: Object, address_type: str, path: str) -> None:
+def _check_endpoint(causes: list[Cause], endpoint: Object, address_type: str, path: str, *, allows_loopback: bool) -> None:
     addresses = endpoint.get("addresses") or ()
     if not addresses:
         causes.append(required(f"{path}.addresses", "must contain at least 1 address"))
@@ -77,7 +78,7 @@ def _check_endpoint(causes: list[Cause], endpoint: Object, address_type: str, pa
         elif address_type in ("IPv4", "IPv6"):
             is_of_type = not is_ip(address) and (":" in address) == (address_type == "IPv6")
             if is_of_type:
-                check_endpoint_ip(causes, address, where)
+                check_endpoint_ip(causes, address, where, allows_loopback=allows_loopback)
             else:
                 causes.append(invalid(where, address, f"must be a valid {address_type} address"))
     if endpoint.get("hostname"):
