@@ -7,7 +7,6 @@ Mirrors pkg/controlplane's systemnamespaces and kubernetesservice controllers.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from typing import Any
 
 import orjson
@@ -54,9 +53,6 @@ class Bootstrap:
         port = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": self._port}
         spec: Object = {"clusterIP": self._service_address, "type": "ClusterIP", "ports": [port], "sessionAffinity": "None"}
         await self._ensure_exists(SERVICES, _NAMESPACE, {"metadata": {"name": _NAME, "labels": labels}, "spec": spec})
-        if ipaddress.ip_address(self._address).is_loopback:
-            # Nobody but this machine reaches us, and endpoints must not say otherwise: the Service stays without any.
-            return
         await self._ensure_same(ENDPOINTS, self._endpoints(), ("subsets",))
         await self._ensure_same(ENDPOINT_SLICES, self._endpoint_slice(), ("addressType", "endpoints", "ports"))
 
