@@ -155,7 +155,9 @@ class Agent:
             group.create_task(network.run(), name="network")
             group.create_task(kubelet.run(), name="kubelet")
             if tls_dir is not None:
-                group.create_task(self._serve(AgentServer(runtime, seams.clock, pods=kubelet.pods), ips[0], tls_dir), name="server")
+                group.create_task(
+                    self._serve(AgentServer(runtime, seams.clock, pods=lambda: list(kubelet.pods())), ips[0], tls_dir), name="server"
+                )
             if options.cluster_dns:
                 group.create_task(self._answer_dns(informers), name="dns")
             if not options.no_proxy:
@@ -266,4 +268,5 @@ def _address_towards(url: str) -> str:
 
 
 def _labels(text: str) -> dict[str, str]:
-    return dict(part.split("=", 1) if "=" in part else (part, "") for part in text.split(",") if part)
+    found = (part.partition("=") for part in text.split(",") if part)
+    return {key: value for key, _, value in found}

@@ -24,7 +24,11 @@ PULL_TIMEOUT_S = 1800.0
 POD_UID_LABEL = "io.kubernetes.pod.uid"
 
 _STATES: dict[int, p.ContainerState] = {0: "created", 1: "running", 2: "exited", 3: "unknown"}
-_PROPAGATION = {"private": 0, "host_to_container": 1, "bidirectional": 2}
+_PROPAGATION = {
+    "private": "PROPAGATION_PRIVATE",
+    "host_to_container": "PROPAGATION_HOST_TO_CONTAINER",
+    "bidirectional": "PROPAGATION_BIDIRECTIONAL",
+}
 
 
 def unix_channel(socket: str) -> grpc.aio.Channel:
@@ -220,12 +224,11 @@ def _pid(info: Any) -> int:
 
 
 def _namespaces(value: p.Namespaces) -> cri_pb2.NamespaceOption:
-    mode = cri_pb2.NamespaceMode.Value
-    return cri_pb2.NamespaceOption(network=mode(value.network), pid=mode(value.pid), ipc=mode(value.ipc), target_id=value.target_id)
+    return cri_pb2.NamespaceOption(network=value.network, pid=value.pid, ipc=value.ipc, target_id=value.target_id)
 
 
 def _profile(value: p.Seccomp) -> cri_pb2.SecurityProfile:
-    return cri_pb2.SecurityProfile(profile_type=cri_pb2.SecurityProfile.ProfileType.Value(value.type), localhost_ref=value.localhost_ref)
+    return cri_pb2.SecurityProfile(profile_type=value.type, localhost_ref=value.localhost_ref)
 
 
 def _resources(value: p.Resources) -> cri_pb2.LinuxContainerResources:
@@ -259,7 +262,7 @@ def _sandbox_config(config: p.SandboxConfig) -> cri_pb2.PodSandboxConfig:
         log_directory=config.log_directory,
         port_mappings=[
             cri_pb2.PortMapping(
-                protocol=cri_pb2.Protocol.Value(one.protocol),
+                protocol=one.protocol,
                 container_port=one.container_port,
                 host_port=one.host_port,
                 host_ip=one.host_ip,
@@ -290,7 +293,7 @@ def _container_config(config: p.ContainerConfig) -> cri_pb2.ContainerConfig:
                 container_path=one.container_path,
                 host_path=one.host_path,
                 readonly=one.readonly,
-                propagation=_PROPAGATION[one.propagation],  # type: ignore[arg-type]
+                propagation=_PROPAGATION[one.propagation],
             )
             for one in config.mounts
         ],
@@ -321,7 +324,7 @@ def _container_security(security: p.Security) -> cri_pb2.LinuxContainerSecurityC
         no_new_privs=security.no_new_privileges,
         masked_paths=list(security.masked_paths),
         readonly_paths=list(security.readonly_paths),
-        supplemental_groups_policy=1 if security.strict_groups else 0,  # type: ignore[arg-type]
+        supplemental_groups_policy="Strict" if security.strict_groups else "Merge",
     )
     if security.user is not None:
         context.run_as_user.value = security.user

@@ -44,7 +44,7 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the seam's values."""
 
 
-class Dns(_Value, kw_only=True):
+class Dns(_Value, frozen=True, kw_only=True):
     """What the runtime writes into resolv.conf."""
 
     servers: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Dns(_Value, kw_only=True):
     options: tuple[str, ...] = ()
 
 
-class PortMapping(_Value, kw_only=True):
+class PortMapping(_Value, frozen=True, kw_only=True):
     """A hostPort. `protocol` is TCP, UDP or SCTP."""
 
     protocol: str = "TCP"
@@ -61,7 +61,7 @@ class PortMapping(_Value, kw_only=True):
     host_ip: str = ""
 
 
-class Namespaces(_Value, kw_only=True):
+class Namespaces(_Value, frozen=True, kw_only=True):
     """Which namespaces are shared: with the pod, the node, or the container `target_id` (pid only)."""
 
     network: NamespaceMode = "POD"
@@ -70,14 +70,14 @@ class Namespaces(_Value, kw_only=True):
     target_id: str = ""
 
 
-class Seccomp(_Value, kw_only=True):
+class Seccomp(_Value, frozen=True, kw_only=True):
     """A seccomp (or AppArmor) profile; `localhost_ref` is the path or the name of a Localhost one."""
 
     type: Literal["RuntimeDefault", "Unconfined", "Localhost"] = "RuntimeDefault"
     localhost_ref: str = ""
 
 
-class Security(_Value, kw_only=True):
+class Security(_Value, frozen=True, kw_only=True):
     """A sandbox's or container's security context. `user` None: the image's user."""
 
     namespaces: Namespaces = Namespaces()
@@ -97,7 +97,7 @@ class Security(_Value, kw_only=True):
     apparmor: Seccomp | None = None
 
 
-class Resources(_Value, kw_only=True):
+class Resources(_Value, frozen=True, kw_only=True):
     """Cgroup limits; zero means "not set". Shares, microseconds, bytes."""
 
     cpu_period: int = 0
@@ -108,7 +108,7 @@ class Resources(_Value, kw_only=True):
     unified: Mapping[str, str] = {}
 
 
-class SandboxConfig(_Value, kw_only=True):
+class SandboxConfig(_Value, frozen=True, kw_only=True):
     """A pod's sandbox: its network, hostname, cgroup parent and labels."""
 
     name: str
@@ -127,7 +127,7 @@ class SandboxConfig(_Value, kw_only=True):
     runtime_handler: str = ""
 
 
-class Mount(_Value, kw_only=True):
+class Mount(_Value, frozen=True, kw_only=True):
     """A bind mount of `host_path` at `container_path`."""
 
     container_path: str
@@ -136,13 +136,13 @@ class Mount(_Value, kw_only=True):
     propagation: Propagation = "private"
 
 
-class Device(_Value, kw_only=True):
+class Device(_Value, frozen=True, kw_only=True):
     container_path: str
     host_path: str
     permissions: str = "rwm"
 
 
-class ContainerConfig(_Value, kw_only=True):
+class ContainerConfig(_Value, frozen=True, kw_only=True):
     """A container to be created in a sandbox. `image` is an id or name that the runtime has."""
 
     name: str
@@ -165,7 +165,7 @@ class ContainerConfig(_Value, kw_only=True):
     security: Security = Security()
 
 
-class Sandbox(_Value, kw_only=True):
+class Sandbox(_Value, frozen=True, kw_only=True):
     """A sandbox as the runtime sees it. `ips` is filled only by sandbox_status."""
 
     id: str
@@ -181,7 +181,7 @@ class Sandbox(_Value, kw_only=True):
     pid: int = 0
 
 
-class Container(_Value, kw_only=True):
+class Container(_Value, frozen=True, kw_only=True):
     """A container as the runtime lists it."""
 
     id: str
@@ -196,7 +196,7 @@ class Container(_Value, kw_only=True):
     annotations: Mapping[str, str] = {}
 
 
-class ContainerStatus(_Value, kw_only=True):
+class ContainerStatus(_Value, frozen=True, kw_only=True):
     """A container in full; `reason` and `message` as the runtime reports them (OOMKilled, Error, Completed)."""
 
     id: str
@@ -218,7 +218,7 @@ class ContainerStatus(_Value, kw_only=True):
     pid: int = 0
 
 
-class Image(_Value, kw_only=True):
+class Image(_Value, frozen=True, kw_only=True):
     """An image that is present. `id` is its config digest; `user` its numeric user or None, `username` its named one."""
 
     id: str
@@ -229,7 +229,7 @@ class Image(_Value, kw_only=True):
     username: str = ""
 
 
-class Auth(_Value, kw_only=True):
+class Auth(_Value, frozen=True, kw_only=True):
     """Credentials for one registry."""
 
     username: str = ""
@@ -240,19 +240,19 @@ class Auth(_Value, kw_only=True):
     registry_token: str = ""
 
 
-class ExecResult(_Value, kw_only=True):
+class ExecResult(_Value, frozen=True, kw_only=True):
     stdout: bytes = b""
     stderr: bytes = b""
     exit_code: int = 0
 
 
-class Version(_Value, kw_only=True):
+class Version(_Value, frozen=True, kw_only=True):
     runtime_name: str
     runtime_version: str
     runtime_api_version: str = "v1"
 
 
-class Condition(_Value, kw_only=True):
+class Condition(_Value, frozen=True, kw_only=True):
     """RuntimeReady or NetworkReady."""
 
     type: str
@@ -261,7 +261,7 @@ class Condition(_Value, kw_only=True):
     message: str = ""
 
 
-class FilesystemUsage(_Value, kw_only=True):
+class FilesystemUsage(_Value, frozen=True, kw_only=True):
     """Where images lie and what they take, in bytes and inodes."""
 
     mountpoint: str
