@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from korch._core import native
 
-KEYS = [f"/{kind}/{namespace}/{name}" for kind in ("pods", "nodes") for namespace in ("a", "ab") for name in ("x", "x-1")]
+KEYS = ["/nodes/a/x", "/pods/a/x", "/pods/a/x-1", "/pods/ab/x"]
 PREFIXES = ["", "/pods/", "/pods/a/", "/pods/a/x", "/nodes/", "/no"]
 VALUE = b'{"rv":""}'
 SPLICE_AT = VALUE.index(b'""') + 1
@@ -107,12 +107,13 @@ class StoreMachine(RuleBasedStateMachine):
         return native.Store(None)
 
     def teardown(self) -> None:
+        self.everything_is_as_it_was()
         self.store.close()
 
     # Writing.
 
-    @rule(commit=commits)
-    def commit(self, commit: dict) -> None:
+    @rule(commit=commits, is_published=st.sampled_from([True, True, False]))
+    def commit(self, commit: dict, is_published: bool) -> None:
         state, ops, refused = dict(self.states[self.applied]), [], None
         for index, (key, (verb, wanted, key_labels, node, key_owners)) in enumerate(commit.items()):
             current = state.get(key)
@@ -137,6 +138,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.commit(ops) == (self.applied, values)
         self.states[self.applied] = state
         self.orders[self.applied] = list(commit)
+        if is_published:
+            self.publish_to(self.applied)
 
     @staticmethod
     def refusal(index: int, verb: str, current: Object | None, expected: int | None):
@@ -150,7 +153,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def publish(self, data: st.DataObject) -> None:
-        upto = data.draw(st.integers(self.published, self.applied))
+        self.publish_to(data.draw(st.integers(self.published, self.applied)))
+
+    def publish_to(self, upto: int) -> None:
         self.store.flush()
         news = self.store.publish(upto)
         concerned = set()
@@ -164,18 +169,35 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def compact(self, data: st.DataObject) -> None:
-        revision = data.draw(st.integers(0, self.published + 1))
+        revision = data.draw(st.integers(self.floor, self.published) | st.just(self.published + 1) | st.just(0))
         if revision > self.published:
             with pytest.raises(native.FutureRevision):
                 self.store.compact(revision)
             return
         self.store.compact(revision)
         self.floor = max(self.floor, revision)
+        self.everything_is_as_it_was()
+
+    def everything_is_as_it_was(self) -> None:
+        """Every revision that is kept reads as it was, and history replays to the present."""
+        for revision in range(max(self.floor, 1), self.published + 1):
+            state = self.states[revision]
+            page = self.store.range(b"", revision=revision)
+            assert dict(zip(page.keys, page.values, strict=True)) == {key.encode(): found.value for key, found in state.items()}
+            for node in ("", "n1", "n2"):
+                selector = [("field", "node", "=", [node])]
+                keys = [key.encode() for key in sorted(state) if state[key].fields.get("node", "") == node]
+                assert self.store.range(b"", revision=revision, selector=selector).keys == keys
+        whole = Watching("", [], self.floor)
+        expected = [event for revision in range(max(self.floor, 1) + 1, self.published + 1) for event in self.events(whole, revision)]
+        watcher_id = self.store.watch(b"", from_revision=self.floor)
+        assert self.store.poll(watcher_id, 1 << 30) == (expected, self.published)
+        self.store.unwatch(watcher_id)
 
     # Reading.
 
     def revisions(self, data: st.DataObject) -> int:
-        return data.draw(st.integers(0, self.applied + 1))
+        return data.draw(st.integers(self.floor, self.published) | st.just(0) | st.integers(0, self.applied + 1))
 
     def refused_read(self, revision: int):
         if revision > self.published:
@@ -313,10 +335,11 @@ class LoggedStoreMachine(StoreMachine):
         self.store = native.Store(self.directory)
         self.watching = {}
         self.published = self.applied
+        self.everything_is_as_it_was()
 
 
 settings.register_profile("model", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 TestStoreInMemory = StoreMachine.TestCase
-TestStoreInMemory.settings = settings(settings.get_profile("model"), max_examples=150, stateful_step_count=50)
+TestStoreInMemory.settings = settings(settings.get_profile("model"), max_examples=60, stateful_step_count=40)
 TestStoreOnDisk = LoggedStoreMachine.TestCase
 TestStoreOnDisk.settings = settings(settings.get_profile("model"), max_examples=60, stateful_step_count=40)
