@@ -158,7 +158,7 @@ def one_node(images: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def three_nodes(images: Path) -> Iterator[Cluster]:
     """A cluster of three real nodes that notices a dead one quickly."""
-    yield from run_cluster(images, "--nodes", "3", "--server-option", "--node-monitor-grace-period=8")
+    yield from run_cluster(images, "--nodes", "3", "--server-option", "--node-monitor-grace-period=20")
 
 
 @pytest.fixture(scope="module")
