@@ -115,7 +115,11 @@ async def test_nothing_is_wrong_when_everything_fails_and_all_is_well_when_it_st
     random = cluster.rng.stream("story")
     for _ in range(8):
         victim = random.choice(["n1", "n2", "n3", "controllers", "scheduler"])
-        if random.random() < 0.5:
+        if random.random() < 0.2:
+            cluster.crash_server()
+            await cluster.run_for(20 * random.random())
+            cluster.start_server()
+        elif random.random() < 0.5:
             cluster.partition(victim)
         else:
             cluster.lose(victim)

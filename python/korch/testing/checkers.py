@@ -144,6 +144,8 @@ def _is_heartbeat(kind: str, obj: Object, old: Object | None) -> bool:
 
 
 def _without_times(node: Object) -> Object:
-    conditions = [{name: value for name, value in one.items() if name != "lastHeartbeatTime"} for one in at(node, "status", "conditions") or ()]
+    conditions = [
+        {name: value for name, value in one.items() if name != "lastHeartbeatTime"} for one in at(node, "status", "conditions") or ()
+    ]
     meta = {name: value for name, value in node["metadata"].items() if name not in ("resourceVersion", "managedFields")}
     return node | {"metadata": meta, "status": (node.get("status") or {}) | {"conditions": conditions}}

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import yaml
@@ -41,7 +41,7 @@ from korch.scheduler.scheduler import Scheduler
 from korch.storage.store import Storage
 from korch.testing.checkers import HEARTBEATS, Auditor, Violation
 from korch.testing.durations import seconds
-from korch.testing.hollow import HollowNode, Shape, numbered
+from korch.testing.hollow import HollowNode, Shape
 from korch.testing.loop import SimLoop
 from korch.testing.network import Faults, SimClient, SimNetwork
 
@@ -64,6 +64,18 @@ class SimConfig:
     controllers: ControllerConfig = field(default_factory=ControllerConfig)
     server: ServerConfig = field(default_factory=lambda: ServerConfig(advertise_host="192.0.2.1"))
     clock_skew_s: float = 0.0
+
+
+class ServerDoor:
+    """The server's address: a Client as long as a server is behind it, a refused connection otherwise."""
+
+    def __init__(self) -> None:
+        self.current: Client | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self.current is None:
+            raise ConnectionRefusedError("connection refused")
+        return getattr(self.current, name)
 
 
 @dataclass(slots=True)
@@ -104,8 +116,8 @@ class SimCluster:
 
     @property
     def client(self) -> Client:
-        """Return an administrator's client: in the server's process, without faults."""
-        return self._client
+        """Return an administrator's client: in the server's process, without faults. Raises ConnectionError while the server is down."""
+        return cast(Client, self._door)
 
     @property
     def time(self) -> float:
@@ -119,12 +131,11 @@ class SimCluster:
         return [self.node(f"{prefix}{self._node_count + 1}", shape=shape) for _ in range(count)]
 
     def node(self, name: str, *, shape: Shape = Shape()) -> str:
-        """Add one hollow node; its address and pod range follow from how many there are already."""
+        """Add one hollow node; its address follows from the number at the end of its name."""
         self._node_count += 1
-        own = numbered(shape, self._node_count)
 
         async def live(client: SimClient) -> None:
-            await HollowNode(client, name, self._runtime(), shape=own).run()
+            await HollowNode(client, name, self._runtime(), shape=shape).run()
 
         self._start_host(name, live)
         return name
@@ -221,6 +232,16 @@ class SimCluster:
         self.lose(host)
         self.recover(host)
 
+    def crash_server(self) -> None:
+        """The API server's process dies: connections break, and callers are refused until `start_server`. What it answered is stored."""
+        self._door.current = None
+        self._serving.cancel()
+        self.network.cut_watches()
+
+    def start_server(self) -> None:
+        """Start the API server again, on the same store."""
+        self._start_server()
+
     def partition(self, host: str) -> None:
         """Cut `host` off from the API server; its program goes on."""
         self.network.partition(host)
@@ -273,6 +294,7 @@ class SimCluster:
     async def _main(self, story: Callable[[SimCluster], Awaitable[None]]) -> None:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._storage = Storage.open(None, self._runtime())
+        self._serving = asyncio.get_running_loop().create_future()
         try:
             await self._start()
             await self._guarded(story(self))
@@ -284,24 +306,25 @@ class SimCluster:
             await self._stop()
 
     async def _start(self) -> None:
-        runtime = self._runtime()
-        self._catalogue = catalogue()
-        self._server = ApiServer(runtime, self._storage, self._catalogue, self.config.server)
-        self._client = self._server.client()
-        self._system = [
-            self._supervise(self._server.run(), "apiserver"),
-            self._supervise(self._audit(), "auditor"),
-        ]
+        self._door = ServerDoor()
+        self._start_server()
+        self._system.append(self._supervise(self._audit(), "auditor"))
         self._start_host(CONTROLLERS, self._run_controllers)
         self._start_host(SCHEDULER, self._run_scheduler)
         await self.run_until(self._server.is_ready, within=START_WITHIN_S)
         await self.run_until(self._has_default_account, within=START_WITHIN_S)
 
+    def _start_server(self) -> None:
+        self._catalogue = catalogue()
+        self._server = ApiServer(self._runtime(), self._storage, self._catalogue, self.config.server)
+        self._door.current = self._server.client()
+        self._serving = self._supervise(self._server.run(), "apiserver")
+
     def _has_default_account(self) -> bool:
         return bool(self._storage.range(b"/registry/core/serviceaccounts/default/default").values)
 
     async def _stop(self) -> None:
-        running = [host.task for host in self._hosts.values()] + self._system
+        running = [host.task for host in self._hosts.values()] + [self._serving, *self._system]
         for host in self._hosts:
             self.network.partition(host)
         for task in running:
@@ -327,7 +350,7 @@ class SimCluster:
             self.auditor.absorb(events, self.time)
 
     def _start_host(self, name: str, start: Callable[[SimClient], Coroutine[Any, Any, None]], *, incarnation: int = 0) -> None:
-        client = self.network.client(self._client, name)
+        client = self.network.client(self.client, name)
         task = self._supervise(start(client), f"{name}/{incarnation}")
         self._hosts[name] = _Host(name, start, task, client, incarnation)
 

@@ -10,6 +10,7 @@ reads from the objects; only the draws of delays and addresses live in memory. M
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,6 +42,8 @@ STATUS_PERIOD_S = 10.0
 STATUS_REPORT_S = 300.0
 RESTART_BACKOFF_S_FIRST, RESTART_BACKOFF_S_MAX = 10.0, 300.0
 EXIT_SIGTERM = 143
+# How long a node waits for a controller to give it a pod range before it uses its own.
+POD_CIDR_WAIT_S = 5.0
 PRESSURES = (
     ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -50,13 +53,17 @@ PRESSURES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a hollow node looks like. Delays are (least, most) seconds; `pod_cidr` is used when the Node object names none."""
+    """What a hollow node looks like. Delays are (least, most) seconds.
+
+    `address` and `pod_cidr` follow from the number at the end of the node's name when they are empty; `pod_cidr` counts only where no
+    controller gives the Node a range of its own.
+    """
 
     capacity: dict[str, str] = field(default_factory=lambda: {"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"})
     labels: dict[str, str] = field(default_factory=dict)
     taints: tuple[Object, ...] = ()
-    address: str = "192.0.2.1"
-    pod_cidr: str = "10.244.0.0/24"
+    address: str = ""
+    pod_cidr: str = ""
     start_s: tuple[float, float] = (0.2, 1.5)
     stop_s: tuple[float, float] = (0.1, 2.0)
 
@@ -66,7 +73,7 @@ class HollowNode:
 
     def __init__(self, client: Client, name: str, runtime: Runtime, *, shape: Shape = Shape()) -> None:
         self.name = name
-        self.shape = shape
+        self.shape = numbered(shape, _number(name))
         self._client = client
         self._runtime = runtime
         self._random = runtime.rng.stream(f"hollow/{name}")
@@ -181,17 +188,9 @@ class HollowPods(Controller):
         self._random = runtime.rng.stream(f"hollow/{node.name}/pods")
         self._drawn: dict[str, _Drawn] = {}
         self._uids: dict[str, str] = {}
-        self._network = ipaddress.ip_network(node.shape.pod_cidr)
+        self._network: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
         self._next_address = 1
-
-    async def on_start(self) -> None:
-        """Learn the node's address range; what was assigned before a restart is read from the pods."""
-        try:
-            node = orjson.loads(await self.client.get(NODES, self._node.name))
-            if cidr := at(node, "spec", "podCIDR"):
-                self._network = ipaddress.ip_network(cidr)
-        except (ApiError, ConnectionError, TimeoutError) as error:
-            log.debug("node's pod range unknown", node=self._node.name, error=str(error))
+        self._began_at = runtime.clock.now()
 
     async def reconcile(self, key: str) -> Requeue | None:
         raw = self.informer(PODS).raw(key)
@@ -215,6 +214,8 @@ class HollowPods(Controller):
         drawn = self._draw(pod, now)
         if now < drawn.start_at:
             return Requeue(drawn.start_at - now)
+        if self._network is None and not await self._learn_range(now):
+            return Requeue(0.5)
         status = pod.get("status") or {}
         status |= {"phase": "Running", "hostIP": self._node.shape.address, "hostIPs": [{"ip": self._node.shape.address}]}
         status.setdefault("startTime", rfc3339(now))
@@ -316,6 +317,15 @@ class HollowPods(Controller):
         )
         self.wrote(key, PODS, written)
 
+    async def _learn_range(self, now: float) -> bool:
+        """Find out which addresses pods get; return whether they are known. The Node's own range comes from the node IPAM controller."""
+        node = orjson.loads(await self.client.get(NODES, self._node.name))
+        cidr = at(node, "spec", "podCIDR")
+        if not cidr and now - self._began_at < POD_CIDR_WAIT_S:
+            return False
+        self._network = ipaddress.ip_network(cidr or self._node.shape.pod_cidr)
+        return True
+
     def _ready_value(self, pod: Object, *, is_ready: bool) -> str:
         """Return the status of the Ready condition: the containers are ready, and so are all readiness gates."""
         gates = [gate["conditionType"] for gate in at(pod, "spec", "readinessGates") or ()]
@@ -338,6 +348,7 @@ class HollowPods(Controller):
             return drawn.address
         taken = {one.address for one in self._drawn.values()}
         taken |= {at(one, "status", "podIP") or "" for one in self.informer(PODS).list() if not is_terminal(one)}
+        assert self._network is not None
         size = self._network.num_addresses
         for _ in range(size - 3):
             self._next_address = self._next_address % (size - 2) + 1
@@ -350,20 +361,27 @@ class HollowPods(Controller):
 
 
 async def run_hollow_nodes(client: Client, runtime: Runtime, count: int, *, prefix: str = "sim-", shape: Shape = Shape()) -> None:
-    """Run `count` hollow nodes named `prefix` and a number from 1, each with its own pod range, until cancelled."""
+    """Run `count` hollow nodes named `prefix` and a number from 1, until cancelled."""
     async with asyncio.TaskGroup() as group:
         for number in range(1, count + 1):
-            node = HollowNode(client, f"{prefix}{number}", runtime, shape=numbered(shape, number))
+            node = HollowNode(client, f"{prefix}{number}", runtime, shape=shape)
             group.create_task(node.run(), name=f"hollow/{node.name}")
 
 
 def numbered(shape: Shape, number: int) -> Shape:
-    """Return `shape` with the address and the pod range of the node with this number (1 to 32,000): 10.128.0.0/9 in /24s."""
+    """Return `shape` with the address (172.16.0.0/12) and the pod range (10.128.0.0/9 in /24s) of a node, where it has none of its own."""
+    number %= 32768
     return replace(
         shape,
-        address=f"172.{16 + number // 65536}.{number // 256 % 256}.{number % 256}",
-        pod_cidr=f"10.{128 + number // 256}.{number % 256}.0/24",
+        address=shape.address or f"172.{16 + number // 4096}.{number // 256 % 16}.{number % 256}",
+        pod_cidr=shape.pod_cidr or f"10.{128 + number // 256}.{number % 256}.0/24",
     )
+
+
+def _number(name: str) -> int:
+    """Return the number at the end of a node's name; names without one get a number that follows from their letters."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits) if digits else int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest(), "big")
 
 
 def _container(container: Object, state: Object, restarts: int, *, is_ready: bool) -> Object:

@@ -30,6 +30,7 @@ def simulate(story: Callable[[BareClient, HollowNode], Awaitable[T]], seed: int 
         node = HollowNode(client, "n1", runtime)
         living = asyncio.get_running_loop().create_task(node.run())
         await asyncio.sleep(1)
+        await client.patch(NODES, "n1", {"spec": {"podCIDR": "10.1.2.0/24"}})
         try:
             return await story(client, node)
         finally:
@@ -93,7 +94,7 @@ def test_a_bound_pod_runs_and_pods_of_other_nodes_do_not() -> None:
         pods = [await read(client, f"p{number}") for number in range(5)]
         assert [one["status"]["phase"] for one in pods] == ["Running"] * 5
         assert all(condition_status(one, "Ready") == "True" for one in pods)
-        assert len({one["status"]["podIP"] for one in pods}) == 5
+        assert sorted(one["status"]["podIP"] for one in pods) == [f"10.1.2.{number}" for number in range(2, 7)]
         assert "status" not in await read(client, "elsewhere")
 
     simulate(story)
@@ -146,3 +147,17 @@ def test_a_pod_recreated_under_the_same_name_runs_again() -> None:
         assert (await read(client, "p"))["status"]["phase"] == "Running"
 
     simulate(story)
+
+
+def test_a_node_that_is_given_no_range_takes_one_that_follows_from_its_name() -> None:
+    runtime = simulated(1)
+
+    async def main() -> list[str]:
+        client = BareClient(runtime)
+        for name in ("n7", "n300"):
+            asyncio.get_running_loop().create_task(HollowNode(client, name, runtime).run())
+            await client.create(PODS, pod(name, node=name))
+        await asyncio.sleep(10)
+        return [(await read(client, name))["status"][field] for name in ("n7", "n300") for field in ("hostIP", "podIP")]
+
+    assert SimLoop().run(main()) == ["172.16.0.7", "10.128.7.2", "172.16.1.44", "10.129.44.2"]
