@@ -168,11 +168,12 @@ class HollowNode:
 
 @dataclass(slots=True)
 class _Drawn:
-    """What was drawn for one pod, by uid: when it starts and stops (seconds since the epoch), and its address."""
+    """What was drawn for one pod, by uid: when it starts, stops and corrects its status (seconds since the epoch), and its address."""
 
     start_at: float
     address: str = ""
     stop_at: float = 0.0
+    correct_at: float = 0.0
 
 
 class HollowPods(Controller):
@@ -234,9 +235,15 @@ class HollowPods(Controller):
         wanted_s = _run_s(pod)
         statuses = at(pod, "status", "containerStatuses") or ()
         state = statuses[0].get("state") or {} if statuses else {}
+        drawn = self._draw(pod, now)
         if "running" in state and condition_status(pod, "Ready") != self._ready_value(pod, is_ready=True):
-            # The node controller says of pods on a lost node that they are not ready; the kubelet that comes back knows better.
+            # The node controller says of pods on a lost node that they are not ready; the kubelet that comes back knows better. It
+            # compares at the pace of its status manager: to answer at once would be a quarrel as fast as the network.
+            drawn.correct_at = drawn.correct_at or now + STATUS_PERIOD_S * self._random.random()
+            if now < drawn.correct_at:
+                return Requeue(drawn.correct_at - now)
             await self._write(key, pod, pod["status"], is_ready=True)
+        drawn.correct_at = 0.0
         if wanted_s is None or not statuses:
             return None
         if "waiting" in state:
