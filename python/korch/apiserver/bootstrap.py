@@ -1,12 +1,15 @@
 """What exists before anybody asks: the system's namespaces, and the Service `kubernetes` that leads to this server.
 
 Level-triggered: `run` looks at everything every ten seconds and makes it right, so a deletion or a change of address heals.
+A loopback address leads nowhere from inside a pod, and no endpoint may carry one: a server that is known by nothing else has the
+Service, and no endpoints behind it.
 Mirrors pkg/controlplane's systemnamespaces and kubernetesservice controllers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from typing import Any
 
 import orjson
@@ -33,6 +36,7 @@ class Bootstrap:
         self._service_address = service_address
         self._address = address
         self._port = port
+        self._is_reachable = not ipaddress.ip_address(address).is_loopback
         self.is_done = False
 
     async def run(self) -> None:
@@ -60,13 +64,16 @@ class Bootstrap:
         ports = [{"name": "https", "port": self._port, "protocol": "TCP"}]
         # The label keeps the mirroring controller away: the slice is written here.
         labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
-        return {"metadata": {"name": _NAME, "labels": labels}, "subsets": [{"addresses": [{"ip": self._address}], "ports": ports}]}
+        endpoints: Object = {"metadata": {"name": _NAME, "labels": labels}}
+        if self._is_reachable:
+            endpoints["subsets"] = [{"addresses": [{"ip": self._address}], "ports": ports}]
+        return endpoints
 
     def _endpoint_slice(self) -> Object:
         return {
             "metadata": {"name": _NAME, "labels": {"kubernetes.io/service-name": _NAME}},
             "addressType": "IPv6" if ":" in self._address else "IPv4",
-            "endpoints": [{"addresses": [self._address], "conditions": {"ready": True}}],
+            "endpoints": [{"addresses": [self._address], "conditions": {"ready": True}}] if self._is_reachable else [],
             "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
         }
 
@@ -85,8 +92,9 @@ class Bootstrap:
         except NotFound:
             await self._ensure_exists(ref, _NAMESPACE, wanted)
             return
-        if any(present.get(field) != wanted[field] for field in fields):
-            await self._client.update(ref, present | {field: wanted[field] for field in fields}, name=_NAME, namespace=_NAMESPACE)
+        if any((present.get(field) or None) != (wanted.get(field) or None) for field in fields):
+            right = present | {field: wanted.get(field) for field in fields}
+            await self._client.update(ref, right, name=_NAME, namespace=_NAMESPACE)
 
 
 def _typed(ref: ResourceRef, obj: Object) -> Object:

@@ -188,7 +188,10 @@ class Api:
         return stream
 
 
-def serve(story: Story, *, config: ServerConfig = ServerConfig(), seed: int = 1) -> None:
+ADDRESS = "192.0.2.10"
+
+
+def serve(story: Story, *, config: ServerConfig = ServerConfig(advertise_host=ADDRESS), seed: int = 1) -> None:
     """Run `story` against a new server whose own objects exist. Virtual time; the run must leave no crashed task."""
 
     async def main() -> None:
@@ -196,8 +199,8 @@ def serve(story: Story, *, config: ServerConfig = ServerConfig(), seed: int = 1)
         storage = Storage.open(None, runtime)
         server = ApiServer(runtime, storage, catalogue(), config)
         running = asyncio.get_running_loop().create_task(server.run())
-        while not server.is_ready():
-            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        assert server.health.problems() == []
         await story(Api(server, storage))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

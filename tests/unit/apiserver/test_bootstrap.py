@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from api_exchange import Api, on_server
+from api_exchange import ADDRESS, Api, on_server, serve
+
+from korch.apiserver.server import ServerConfig
 
 
 @on_server
@@ -20,10 +22,10 @@ async def test_the_service_kubernetes_leads_to_this_server(api: Api) -> None:
     assert spec["clusterIP"] == "10.96.0.1"
     assert [(one["name"], one["port"], one["targetPort"]) for one in spec["ports"]] == [("https", 443, 6443)]
     subsets = (await api.get(f"{path}/endpoints/kubernetes")).json["subsets"]
-    assert subsets == [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}]
+    assert subsets == [{"addresses": [{"ip": ADDRESS}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}]
     endpoint_slice = (await api.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")).json
     assert endpoint_slice["metadata"]["labels"] == {"kubernetes.io/service-name": "kubernetes"}
-    assert endpoint_slice["endpoints"][0]["addresses"] == ["127.0.0.1"]
+    assert endpoint_slice["endpoints"][0]["addresses"] == [ADDRESS]
 
 
 @on_server
@@ -33,7 +35,7 @@ async def test_what_somebody_breaks_is_right_again_soon(api: Api) -> None:
     await api.patch(f"{path}/endpoints/kubernetes", {"subsets": None})
     await asyncio.sleep(11)
     assert (await api.get(f"{path}/services/kubernetes")).json["spec"]["clusterIP"] == "10.96.0.1"
-    assert (await api.get(f"{path}/endpoints/kubernetes")).json["subsets"][0]["addresses"] == [{"ip": "127.0.0.1"}]
+    assert (await api.get(f"{path}/endpoints/kubernetes")).json["subsets"][0]["addresses"] == [{"ip": ADDRESS}]
 
 
 @on_server
@@ -41,3 +43,12 @@ async def test_an_idle_server_writes_nothing(api: Api) -> None:
     before = api.storage.revision()
     await asyncio.sleep(600)
     assert api.storage.revision() == before
+
+
+def test_a_server_on_loopback_is_ready_with_no_endpoints_behind_its_service() -> None:
+    async def story(api: Api) -> None:
+        path = "/api/v1/namespaces/default"
+        assert (await api.get(f"{path}/services/kubernetes")).code == 200
+        assert not (await api.get(f"{path}/endpoints/kubernetes")).json.get("subsets")
+
+    serve(story, config=ServerConfig(advertise_host="127.0.0.1"))
