@@ -72,7 +72,10 @@ class DaemonSetController(WorkloadController):
             self._node_came(new)
 
     async def reconcile(self, key: str) -> Requeue | None:
+        if (wait_s := self.pacer.wait_s(key)) > 0:
+            return Requeue(after_s=wait_s)
         owner = self.informer(DAEMON_SETS).get_by_key(key)
+        self.pacer.worked(key, len(self.informer(NODES)) if owner is not None else 0)
         if owner is None:
             return None
         if is_deleting(owner):

@@ -17,11 +17,14 @@ from korch.api.gvk import ENDPOINTS, PODS, SERVICES
 from korch.api.meta import annotations_of, at, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
 from korch.api.pods import is_ready
 from korch.client.controller import Controller, Requeue, Watch
+from korch.client.informer import Informers
 from korch.client.projections import split_key
-from korch.client.protocol import DeleteOptions
+from korch.client.protocol import Client, DeleteOptions
 from korch.controllers.services import membership
 from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
 from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
+from korch.controllers.workload.pacing import Pacer
+from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
 
@@ -46,21 +49,31 @@ class EndpointsController(Controller):
         Watch(ENDPOINTS, keys=_managed_keys, decode=decode_object),
     )
 
+    def __init__(self, client: Client, informers: Informers, runtime: Runtime) -> None:
+        self.pacer = Pacer()
+        super().__init__(client, informers, runtime)
+
     def pod_keys(self, pod: Object) -> Iterable[str]:
         """Map a pod to the Services that select it."""
         services = self.informer(SERVICES).by_index(NAMESPACE, namespace_of(pod))
         return [key_of(one) for one in services if membership.selects(one, labels_of(pod))]
 
     async def reconcile(self, key: str) -> Requeue | None:
+        if (wait_s := self.pacer.wait_s(key)) > 0:
+            return Requeue(after_s=wait_s)
         service = self.informer(SERVICES).get_by_key(key)
         present = self.informer(ENDPOINTS).get_by_key(key)
         if service is None:
+            self.pacer.worked(key, 0)
             if present is not None and labels_of(present).get(MANAGED_BY) == MANAGER:
                 await self._delete(key, present)
             return None
         if is_deleting(service) or not membership.is_managed(service):
             return None
-        pods = self.informer(PODS).by_index(NAMESPACE, namespace_of(service))
+        pods = [
+            pod for pod in self.informer(PODS).by_index(NAMESPACE, namespace_of(service)) if membership.selects(service, labels_of(pod))
+        ]
+        self.pacer.worked(key, len(pods))
         wanted = plan(service, present, pods)
         if wanted is None:
             return None

@@ -16,11 +16,14 @@ from korch.api.gvk import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from korch.api.meta import at, is_deleting, key_of, labels_of, name_of, namespace_of, owner_reference, owner_references, uid_of
 from korch.api.pods import is_ready
 from korch.client.controller import Controller, Requeue, Watch
-from korch.client.protocol import DeleteOptions
+from korch.client.informer import Informers
+from korch.client.protocol import Client, DeleteOptions
 from korch.controllers.services import membership
 from korch.controllers.services.packing import Group, group_for, pack
 from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
 from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
+from korch.controllers.workload.pacing import Pacer
+from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
 
@@ -51,17 +54,27 @@ class EndpointSliceController(Controller):
         Watch(NODES, keys=None, decode=decode_object),
     )
 
+    def __init__(self, client: Client, informers: Informers, runtime: Runtime) -> None:
+        self.pacer = Pacer()
+        super().__init__(client, informers, runtime)
+
     def pod_keys(self, pod: Object) -> Iterable[str]:
         """Map a pod to the Services that select it."""
         services = self.informer(SERVICES).by_index(NAMESPACE, namespace_of(pod))
         return [key_of(one) for one in services if membership.selects(one, labels_of(pod))]
 
     async def reconcile(self, key: str) -> Requeue | None:
+        if (wait_s := self.pacer.wait_s(key)) > 0:
+            return Requeue(after_s=wait_s)
         service = self.informer(SERVICES).get_by_key(key)
         if service is None or is_deleting(service) or not membership.is_managed(service):
+            self.pacer.worked(key, 0)
             return None
         slices = [one for one in self.informer(ENDPOINT_SLICES).by_index("service", key) if not is_deleting(one)]
-        pods = self.informer(PODS).by_index(NAMESPACE, namespace_of(service))
+        pods = [
+            pod for pod in self.informer(PODS).by_index(NAMESPACE, namespace_of(service)) if membership.selects(service, labels_of(pod))
+        ]
+        self.pacer.worked(key, len(pods))
         zones = {name: zone for node in self._nodes_of(pods) if (zone := labels_of(node).get(ZONE)) for name in [name_of(node)]}
         labels = slice_labels(service)
         packing = pack(plan_endpoints(service, pods, zones), slices, ENDPOINTS_MAX)

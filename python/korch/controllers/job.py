@@ -63,7 +63,10 @@ class JobController(WorkloadController):
     async def reconcile(self, key: str) -> Requeue | None:
         if key.endswith(STRAY):
             return await self._release_stray(key)
+        if (wait_s := self.pacer.wait_s(key)) > 0:
+            return Requeue(after_s=wait_s)
         job = self.informer(JOBS).get_by_key(key)
+        self.pacer.worked(key, len(self.informer(PODS).by_index(BY_JOB, key)))
         # Pods of a Job that is gone, be it one of the same name, are counted by nobody.
         for pod in self.informer(PODS).by_index(BY_JOB, key):
             if is_tracked(pod) and (job is None or at(controller_of(pod), "uid") != uid_of(job)):

@@ -48,10 +48,13 @@ class ReplicaSetController(WorkloadController):
     watches = (watch_own(REPLICA_SETS), watch_dependents(PODS))
 
     async def reconcile(self, key: str) -> Requeue | None:
+        if (wait_s := self.pacer.wait_s(key)) > 0:
+            return Requeue(after_s=wait_s)
         owner = self.informer(self.resource).get_by_key(key)
+        found = candidates(self.informer(PODS), owner) if owner is not None else []
+        self.pacer.worked(key, len(found))
         if owner is None:
             return None
-        found = candidates(self.informer(PODS), owner)
         terminating = self._terminating(owner, found)
         pods = await self.claimed(key, owner, PODS, [pod for pod in found if is_active(pod)])
         failure = None if is_deleting(owner) else await self._manage(key, owner, pods)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from korch.api.conditions import is_condition_true
 from korch.api.errors import NotFound
 from korch.api.gvk import CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, JOBS, NAMESPACES, PODS, REPLICA_SETS, STATEFUL_SETS

@@ -16,9 +16,12 @@ from korch.api.errors import ApiError, NotFound
 from korch.api.gvk import PODS, ResourceRef
 from korch.api.meta import at, controller_of, is_deleting, key_of, labels_of, name_of, namespace_of, owner_reference, uid_of
 from korch.client.controller import Controller, Watch
-from korch.client.protocol import DeleteOptions
+from korch.client.informer import Informers
+from korch.client.protocol import Client, DeleteOptions
 from korch.controllers.workload.ownership import OWNER_INDEXES, candidates, claim
+from korch.controllers.workload.pacing import Pacer
 from korch.controllers.workload.pod_template import pod_from_template
+from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
 
@@ -49,6 +52,10 @@ class WorkloadController(Controller):
     """Base of the controllers that own pods. `resource` is the kind they reconcile and must be their first watch."""
 
     resource: ClassVar[ResourceRef]
+
+    def __init__(self, client: Client, informers: Informers, runtime: Runtime) -> None:
+        self.pacer = Pacer()
+        super().__init__(client, informers, runtime)
 
     def dependent_keys(self, obj: Object) -> Iterable[str]:
         """Map a pod (or other dependent) to its owner's key; one that nobody controls to every owner that selects it."""
