@@ -165,13 +165,14 @@ impl<'a> Scanner<'a> {
         let bytes = self.source.as_bytes();
         loop {
             let rest = bytes.get(at..).unwrap_or(&[]);
-            let stop = rest
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
-            let Some(offset) = stop else {
+            let Some(mut offset) = memchr::memchr2(b'"', b'\\', rest) else {
                 self.at = bytes.len();
                 return Err(JsonError::End);
             };
+            let plain = rest.get(..offset).unwrap_or(&[]);
+            if plain.iter().any(|byte| *byte < 0x20) {
+                offset = plain.iter().position(|byte| *byte < 0x20).unwrap_or(offset);
+            }
             at += offset;
             match bytes.get(at) {
                 Some(b'"') => {

@@ -164,3 +164,9 @@ def test_json_patches_apply_all_operations():
 def test_json_patches_that_cannot_be(operations, error):
     with pytest.raises(error):
         patch.json_patch(b'{"a":1,"list":[]}', orjson.dumps(operations))
+
+
+def test_a_failed_test_is_told_in_upstreams_words():
+    with pytest.raises(patch.UnprocessablePatch) as caught:
+        patch.json_patch(b'{"a":1}', b'[{"op":"test","path":"/a","value":2}]')
+    assert str(caught.value) == "the server rejected our request due to an error in our request"
