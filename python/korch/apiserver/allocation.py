@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from korch.api.errors import Cause, InternalError, Invalid, invalid
+from korch.resources.service_rules import keep_allocated
 from korch.runtime.rng import Rng
 
 Object = dict[str, Any]
@@ -69,7 +70,7 @@ class ServiceAllocator:
 
     def claim_update(self, service: Object, old: Object) -> Claim:
         """Fill in what a changed Service needs, keeping what the old one has. Raises Invalid."""
-        _carry_over(service, old)
+        keep_allocated(service, old)
         return self._claim(service, old)
 
     def claim_delete(self, service: Object) -> Claim:
@@ -195,38 +196,6 @@ class ServiceAllocator:
 
 def _is_twin(one: Object, other: Object) -> bool:
     return bool(one.get("nodePort")) and one.get("port") == other.get("port") and one.get("protocol", "TCP") != other.get("protocol", "TCP")
-
-
-def _carry_over(service: Object, old: Object) -> None:
-    """Give an update what it leaves out and the old Service has, and take away what its new type cannot have."""
-    spec, before = service.setdefault("spec", {}), old.get("spec") or {}
-    kind, old_kind = spec.get("type", "ClusterIP"), before.get("type", "ClusterIP")
-    if kind in _WITH_CLUSTER_IP and old_kind in _WITH_CLUSTER_IP:
-        if not spec.get("clusterIP") and not spec.get("clusterIPs"):
-            for key in ("clusterIP", "clusterIPs"):
-                if key in before:
-                    spec[key] = before[key]
-        for key in ("ipFamilies", "ipFamilyPolicy"):
-            if not spec.get(key) and before.get(key):
-                spec[key] = before[key]
-    if kind == "ExternalName" and old_kind != "ExternalName":
-        for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
-            if spec.get(key) == before.get(key):
-                spec.pop(key, None)
-    if kind in _WITH_NODE_PORTS and old_kind in _WITH_NODE_PORTS:
-        had = {(port.get("port"), port.get("protocol", "TCP")): port.get("nodePort") for port in before.get("ports") or []}
-        for port in spec.get("ports") or []:
-            known = had.get((port.get("port"), port.get("protocol", "TCP")))
-            if not port.get("nodePort") and known:
-                port["nodePort"] = known
-    elif kind not in _WITH_NODE_PORTS and old_kind in _WITH_NODE_PORTS:
-        gone = _node_ports(old)
-        for port in spec.get("ports") or []:
-            if port.get("nodePort") in gone:
-                del port["nodePort"]
-        for key in ("externalTrafficPolicy", "allocateLoadBalancerNodePorts", "healthCheckNodePort"):
-            if spec.get(key) == before.get(key):
-                spec.pop(key, None)
 
 
 def _addresses(service: Object) -> set[str]:

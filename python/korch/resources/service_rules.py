@@ -42,15 +42,10 @@ def validate_service_update(new: Object, old: Object) -> list[Cause]:
     new_spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
     if not {new_spec.get("type"), old_spec.get("type")} <= _WITH_CLUSTER_IP:
         return []
-    causes: list[Cause] = []
-    for field in ("clusterIP", "clusterIPs"):
-        had, has = old_spec.get(field), new_spec.get(field)
-        primary_had = had[0] if isinstance(had, list) and had else had
-        primary_has = has[0] if isinstance(has, list) and has else has
-        if primary_had and primary_had != primary_has:
-            path = "spec.clusterIPs[0]" if field == "clusterIPs" else "spec.clusterIP"
-            causes.append(invalid(path, has, "may not change once set"))
-    return causes
+    had, has = old_spec.get("clusterIPs") or [old_spec.get("clusterIP")], new_spec.get("clusterIPs") or [new_spec.get("clusterIP")]
+    if had[0] and had[0] != has[0]:
+        return [invalid("spec.clusterIPs[0]", has, "may not change once set")]
+    return []
 
 
 def keep_allocated(new: Object, old: Object) -> None:
@@ -58,6 +53,7 @@ def keep_allocated(new: Object, old: Object) -> None:
     new_spec, old_spec = new.setdefault("spec", {}), old.get("spec") or {}
     new_type, old_type = new_spec.get("type"), old_spec.get("type")
     if {new_type, old_type} <= _WITH_CLUSTER_IP:
+        _follow_change(new_spec, old_spec)
         if not new_spec.get("clusterIP") and not new_spec.get("clusterIPs"):
             for field in ("clusterIP", "clusterIPs"):
                 _copy(new_spec, old_spec, field)
@@ -66,7 +62,7 @@ def keep_allocated(new: Object, old: Object) -> None:
                 _copy(new_spec, old_spec, field)
         _pair_addresses(new_spec)
     elif new_type == "ExternalName":
-        _drop_unchanged(new_spec, old_spec, _CLUSTER_IP_FIELDS)
+        _drop_unchanged(new_spec, old_spec, (*_CLUSTER_IP_FIELDS, "internalTrafficPolicy"))
     if {new_type, old_type} <= _WITH_NODE_PORTS:
         _copy_node_ports(new_spec, old_spec)
     elif old_type in _WITH_NODE_PORTS:
@@ -83,6 +79,17 @@ def keep_allocated(new: Object, old: Object) -> None:
 
 def _needs_health_check(spec: Object) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _follow_change(new_spec: Object, old_spec: Object) -> None:
+    """An old client changes or clears clusterIP and sends clusterIPs back as it was: the list follows. Mirrors NormalizeClusterIPs."""
+    first, addresses = new_spec.get("clusterIP"), new_spec.get("clusterIPs")
+    if first == old_spec.get("clusterIP") or addresses != old_spec.get("clusterIPs"):
+        return
+    if not first:
+        new_spec.pop("clusterIPs", None)
+    elif addresses:
+        new_spec["clusterIPs"] = [first, *addresses[1:]]
 
 
 def _pair_addresses(spec: Object) -> None:

@@ -209,11 +209,17 @@ def test_a_service_that_points_elsewhere_gives_up_its_address(kind: Any) -> None
 
 
 def test_a_services_address_does_not_change(kind: Any) -> None:
-    spec = STORED_SERVICE | {"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8"]}
-    assert of(kind, "Service").update(named({"spec": spec}), named({"spec": STORED_SERVICE}))[1] == [
-        'spec.clusterIP: Invalid value: "10.96.0.8": may not change once set',
-        'spec.clusterIPs[0]: Invalid value: ["10.96.0.8"]: may not change once set',
-    ]
+    for change in ({"clusterIP": "10.96.0.8"}, {"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8"]}):
+        spec = STORED_SERVICE | change
+        assert of(kind, "Service").update(named({"spec": spec}), named({"spec": STORED_SERVICE}))[1] == [
+            'spec.clusterIPs[0]: Invalid value: ["10.96.0.8"]: may not change once set'
+        ]
+
+
+def test_a_service_whose_address_is_cleared_gets_it_back(kind: Any) -> None:
+    stored, problems = of(kind, "Service").update(named({"spec": STORED_SERVICE | {"clusterIP": ""}}), named({"spec": STORED_SERVICE}))
+    assert problems == []
+    assert (stored["spec"]["clusterIP"], stored["spec"]["clusterIPs"]) == ("10.96.0.9", ["10.96.0.9"])
 
 
 KEY = (
