@@ -16,6 +16,8 @@ use super::wire::{self, Protocol};
 
 /// Services with this annotation are served by the node under their cluster IP.
 pub const SERVED_BY_NODE: &str = "korch.dev/served-by-node";
+/// Services with this label belong to another proxy.
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const DEFAULT_AFFINITY_S: u32 = 10_800;
 
@@ -130,7 +132,9 @@ fn service_ports(
         .annotations
         .get(SERVED_BY_NODE)
         .is_some_and(|value| value == "true");
+    let is_anothers = service.metadata.labels.contains_key(PROXY_NAME_LABEL);
     if is_served_by_node
+        || is_anothers
         || spec.kind == "ExternalName"
         || spec.cluster_ip.is_empty()
         || spec.cluster_ip == "None"
@@ -338,11 +342,14 @@ pub(super) mod tests {
     fn headless_external_name_and_node_served_services_have_nothing_to_route() {
         let mut by_node: Value = serde_json::from_str(&web(json!({}))).unwrap();
         by_node["metadata"]["annotations"] = json!({SERVED_BY_NODE: "true"});
+        let mut anothers: Value = serde_json::from_str(&web(json!({}))).unwrap();
+        anothers["metadata"]["labels"] = json!({PROXY_NAME_LABEL: "other"});
         let services = [
             web(json!({"clusterIP": "None"})),
             web(json!({"type": "ExternalName"})),
             web(json!({"clusterIP": ""})),
             by_node.to_string(),
+            anothers.to_string(),
         ];
         assert_eq!(join(&services, &[]).ports, []);
     }
