@@ -50,6 +50,8 @@ class ResourceEndpoint:
             await response(exchange.scope, receive, send)
             return
         target = self._target(info, exchange.user)
+        if (info.resource, info.subresource) in self.socket_connectors:
+            raise BadRequest("Upgrade request required")
         self._dispatch.pipeline.require_verb(target, info.verb)
         match info.verb:
             case "get":

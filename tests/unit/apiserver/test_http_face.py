@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
+import orjson
 import pytest
 import yaml
 from api_exchange import Api, config_map, on_server, serve
@@ -165,3 +167,81 @@ async def test_a_connector_takes_the_place_of_the_pipeline(api: Api) -> None:
 
     api.server.connectors["pods", "log"] = log
     assert (await api.get("/api/v1/namespaces/d/pods/p/log")).body == b"log of d/p"
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return one length-delimited protobuf field of fewer than 128 bytes."""
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def _protobuf(api_version: str, kind: str, raw: bytes) -> bytes:
+    return b"k8s\x00" + _field(1, _field(1, api_version.encode()) + _field(2, kind.encode())) + _field(2, raw)
+
+
+@on_server
+async def test_protobuf_comes_in_and_json_goes_out(api: Api) -> None:
+    protobuf = "application/vnd.kubernetes.protobuf"
+    body = _protobuf("v1", "Namespace", _field(1, _field(1, b"typed")))
+    answer = await api.post("/api/v1/namespaces", body, content_type=protobuf, accept=f"{protobuf},application/json")
+    assert answer.code == 201 and answer.json["metadata"]["name"] == "typed"
+    options = _protobuf("v1", "DeleteOptions", b"\x08\x00")
+    assert (await api.delete("/api/v1/namespaces/typed", options, content_type=protobuf)).json["status"]["phase"] == "Terminating"
+    assert (await api.post("/api/v1/namespaces", b"k8s\x00\xff", content_type=protobuf)).says[:2] == (400, "BadRequest")
+
+
+async def _socket(api: Api, path: str, query: str, *, messages: int) -> list[dict]:
+    """Open a WebSocket, take `messages` messages (or what refuses it), go away."""
+    sent: asyncio.Queue[dict] = asyncio.Queue()
+    gone = asyncio.Event()
+    pending = [{"type": "websocket.connect"}]
+
+    async def receive() -> dict:
+        if pending:
+            return pending.pop()
+        await gone.wait()
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "scheme": "ws",
+        "headers": [],
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+        "client": ("test", 1),
+        "server": ("test", 1),
+    }
+    task = asyncio.get_running_loop().create_task(api.app(scope, receive, sent.put))
+    taken = [await sent.get() for _ in range(messages)]
+    gone.set()
+    await task
+    return taken
+
+
+@on_server
+async def test_a_watch_over_a_websocket_sends_one_message_an_event(api: Api) -> None:
+    accepted, *events = await _socket(api, "/api/v1/namespaces", "watch=1", messages=3)
+    assert accepted["type"] == "websocket.accept"
+    objects = [orjson.loads(event["text"]) for event in events]
+    assert [(one["type"], one["object"]["metadata"]["name"]) for one in objects] == [("ADDED", "default"), ("ADDED", "kube-node-lease")]
+
+
+@on_server
+async def test_a_websocket_that_leads_nowhere_is_denied_with_a_status(api: Api) -> None:
+    start, body = await _socket(api, "/api/v1/unknowns", "watch=1", messages=2)
+    assert start["status"] == 404
+    assert orjson.loads(body["body"])["message"] == "the server could not find the requested resource"
+
+
+@on_server
+async def test_a_stream_without_an_upgrade_is_a_bad_request(api: Api) -> None:
+    async def execute(_socket: object, _info: RequestInfo) -> None:
+        raise AssertionError("no WebSocket was opened")
+
+    api.server.socket_connectors["pods", "exec"] = execute
+    says = (await api.post("/api/v1/namespaces/d/pods/p/exec", {})).says
+    assert says == (400, "BadRequest", "Upgrade request required")
