@@ -116,7 +116,8 @@ async def test_a_container_that_ends_says_how(arm: Arm, command: tuple[str, ...]
     sandbox_id, container_id = await arm.start("u1", *command)
     status = await arm.ended(container_id)
     assert (status.exit_code, status.reason) == (code, reason)
-    assert status.started_at <= status.finished_at
+    # containerd may note the start of a program that ends at once after its end.
+    assert 0 < status.created_at <= status.finished_at and status.started_at > 0
     assert (await arm.runtime.list_containers(uid="u1"))[0].state == "exited"
     assert (await arm.runtime.list_sandboxes(uid="u1"))[0].is_ready
     await arm.remove(sandbox_id)
