@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from korch.cmd.layout import Layout
 from korch.cmd.process import recorded_processes
 
 _READY_TIMEOUT_S = 180
+_NODE_TOOLS = ("containerd", "runc", "ip", "nft", "nsenter")
 
 
 @click.command()
@@ -55,6 +58,8 @@ def up(
     if nodes and not is_root:
         raise click.UsageError("--nodes needs root: real nodes run containers. Use --sim-nodes, or run as root.")
     _check_bind(bind)
+    if nodes:
+        _check_tools()
     layout = Layout.at(data_dir)
     layout.make()
     running = recorded_processes(layout.processes)
@@ -92,6 +97,15 @@ def _check_bind(bind: str) -> None:
     host, _, port = bind.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.BadParameter(f"{bind!r} is not HOST:PORT", param_hint="--bind")
+
+
+def _check_tools() -> None:
+    """Refuse before anything is started when something that real nodes need is missing."""
+    if importlib.util.find_spec("korch_agent") is None:
+        raise click.ClickException("real nodes need the package korch-agent: install it, or use --sim-nodes")
+    missing = [tool for tool in _NODE_TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise click.ClickException(f"real nodes need {', '.join(missing)}: install them, or use --sim-nodes")
 
 
 def _wait_ready(layout: Layout, process: subprocess.Popen[bytes], log_file: Path) -> None:
