@@ -1,12 +1,16 @@
 //! Ends tracked UDP flows that lead to an endpoint which is no longer one. TCP notices by itself; a UDP client that keeps its source port
 //! would stay with the dead endpoint as long as it talks. Mirrors kube-proxy's conntrack cleanup.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 
+use super::desired::Target;
 use super::netlink::{ACK, Attributes, DUMP, FAMILY_IPV4, Netfilter, REQUEST, Writer};
-use super::tables::{Data, Elements, address_key, port_key};
+use super::tables::{
+    Affinity, Data, Elements, address_key, affinity_chain, affinity_masquerade_chain, port_key,
+    target_value,
+};
 use super::wire::Protocol;
 
 const GET: u16 = (1 << 8) | 1;
@@ -30,8 +34,11 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Collect the UDP routes of a table. Service ports with affinity have no values here and are listed by key only.
-    pub fn of(elements: &Elements) -> Routes {
+    /// Collect the UDP routes of a table. An affinity that is not among those given leads nowhere.
+    pub fn of<'a>(
+        elements: &Elements,
+        affinities: impl IntoIterator<Item = &'a Affinity>,
+    ) -> Routes {
         let mut routes = Routes::default();
         let is_udp = |key: &[u8], at: usize| key.get(at) == Some(&(Protocol::Udp as u8));
         for (map, protocol_at) in [("endpoints", 4), ("nodeport-endpoints", 0)] {
@@ -41,12 +48,32 @@ impl Routes {
                         .get(..key.len().saturating_sub(4))
                         .unwrap_or_default()
                         .to_vec();
-                    routes.keys.insert(key.clone());
-                    routes.pairs.insert((key, value.clone()));
+                    routes.add(key, value.clone());
+                }
+            }
+        }
+        let mut targets: BTreeMap<String, &[Target]> = BTreeMap::new();
+        for affinity in affinities {
+            targets.insert(affinity_chain(&affinity.id), &affinity.targets);
+            targets.insert(affinity_masquerade_chain(&affinity.id), &affinity.targets);
+        }
+        for (map, protocol_at) in [("services", 4), ("nodeports", 0)] {
+            for (key, data) in elements.get(map).into_iter().flatten() {
+                if let (true, Data::Goto(chain)) = (is_udp(key, protocol_at), data) {
+                    for target in targets.get(chain).copied().unwrap_or_default() {
+                        if let Data::Value(value) = target_value(target) {
+                            routes.add(key.clone(), value);
+                        }
+                    }
                 }
             }
         }
         routes
+    }
+
+    fn add(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.keys.insert(key.clone());
+        self.pairs.insert((key, value));
     }
 
     /// Return whether a flow with this original destination, answered from `reply`, leads nowhere any more; `before` are the routes
@@ -137,7 +164,6 @@ fn read(attributes: Attributes<'_>) -> Option<Flow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn routes(endpoints: &[[u8; 4]]) -> Routes {
         let key = |slot: u8| {
@@ -153,7 +179,27 @@ mod tests {
                 Data::Value([&ip[..], &[0, 53, 0, 0]].concat()),
             )
         });
-        Routes::of(&BTreeMap::from([("endpoints", elements.collect())]))
+        Routes::of(&BTreeMap::from([("endpoints", elements.collect())]), [])
+    }
+
+    #[test]
+    fn endpoints_behind_an_affinity_count_as_well() {
+        let key = address_key([10, 96, 0, 9].into(), Protocol::Udp, 53);
+        let target = Target {
+            ip: [10, 0, 0, 1].into(),
+            port: 53,
+        };
+        let affinity = Affinity {
+            id: "1".into(),
+            timeout_s: 9,
+            targets: vec![target],
+        };
+        let elements = BTreeMap::from([(
+            "services",
+            BTreeMap::from([(key, Data::Goto("affinity-1".into()))]),
+        )]);
+        assert_eq!(Routes::of(&elements, [&affinity]), routes(&[[10, 0, 0, 1]]));
+        assert_eq!(Routes::of(&elements, []), Routes::default());
     }
 
     #[test]

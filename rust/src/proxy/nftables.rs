@@ -23,6 +23,8 @@ pub struct Nftables {
     elements: Elements,
     chains: BTreeSet<SharedChain>,
     affinities: BTreeMap<String, Affinity>,
+    /// Where UDP flows that are tracked now may go.
+    routes: Routes,
     pub flows_ended: usize,
 }
 
@@ -40,6 +42,7 @@ impl Nftables {
         Ok(Nftables {
             netfilter,
             base,
+            routes: Routes::of(&elements, []),
             elements,
             chains: BTreeSet::new(),
             affinities: BTreeMap::new(),
@@ -55,7 +58,6 @@ impl Nftables {
     /// Make the table hold `wanted` and return how many elements changed. After an error what the kernel holds is read anew.
     pub fn apply(&mut self, wanted: &Tables) -> Result<usize, ProxyError> {
         self.prepare_chains(wanted)?;
-        let before = Routes::of(&self.elements);
         let changed = match self.commit(wanted) {
             Ok(changed) => changed,
             Err(_) => {
@@ -69,9 +71,10 @@ impl Nftables {
             }
         };
         self.drop_stale_affinities(wanted)?;
-        let now = Routes::of(&self.elements);
-        if now != before {
-            self.flows_ended += conntrack::clean(&mut self.netfilter, &before, &now)?;
+        let routes = Routes::of(&self.elements, &wanted.affinities);
+        if routes != self.routes {
+            self.flows_ended += conntrack::clean(&mut self.netfilter, &self.routes, &routes)?;
+            self.routes = routes;
         }
         Ok(changed)
     }

@@ -136,7 +136,7 @@ impl Tables {
             return;
         }
         for (slot, target) in targets.iter().enumerate() {
-            self.put("endpoints", slot_key(&key, slot), value(target));
+            self.put("endpoints", slot_key(&key, slot), target_value(target));
         }
         let chain = SharedChain {
             role,
@@ -168,7 +168,11 @@ impl Tables {
             return;
         }
         for (slot, target) in targets.iter().enumerate() {
-            self.put("nodeport-endpoints", slot_key(&key, slot), value(target));
+            self.put(
+                "nodeport-endpoints",
+                slot_key(&key, slot),
+                target_value(target),
+            );
         }
         let chain = SharedChain {
             role,
@@ -263,7 +267,8 @@ fn slot_key(key: &[u8], slot: usize) -> Vec<u8> {
     [key, &slot].concat()
 }
 
-fn value(target: &Target) -> Data {
+/// Return an endpoint as the value of a map element.
+pub fn target_value(target: &Target) -> Data {
     let IpAddr::V4(ip) = target.ip else {
         return Data::None;
     };
