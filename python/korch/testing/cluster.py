@@ -49,6 +49,7 @@ Object = dict[str, Any]
 # Nothing but heartbeats for this long (virtual seconds) is rest: longer than any informer waits before it connects again.
 QUIET_S = 65.0
 START_WITHIN_S = 60.0
+FORGIVE_WITHIN_S = 0.001
 CONTROLLERS, SCHEDULER = "controllers", "scheduler"
 
 
@@ -106,6 +107,8 @@ class SimCluster:
         self._node_count = 0
         self._system: list[asyncio.Task[None]] = []
         self._last_words = ""
+        self._pods: list[Object] = []
+        self._pods_at = -1
 
     def run(self, story: Callable[[SimCluster], Awaitable[None]]) -> None:
         """Start the cluster on a new loop, await `story`, check the cluster once more, and take it down."""
@@ -140,6 +143,15 @@ class SimCluster:
         self._start_host(name, live)
         return name
 
+    def host(self, name: str, program: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+        """Add a machine that runs `program(client)`, for controllers and operators of one's own. It must run for ever; it can be lost,
+        partitioned and recovered like any other. `runtime()` gives it the simulation's clock and randomness."""
+        self._start_host(name, program)
+
+    def runtime(self) -> Runtime:
+        """Return a runtime for one machine: virtual time (skewed, where the simulation says so) and the seed's random streams."""
+        return self._runtime()
+
     async def apply(self, *given: Object | str) -> None:
         """Create or replace objects, given as dicts or as YAML text of one or several documents."""
         for one in given:
@@ -168,9 +180,13 @@ class SimCluster:
         await self.client.patch(resource, name, {"spec": {"replicas": replicas}}, namespace=namespace)
 
     def pods(self, app: str = "") -> list[Object]:
-        """Return the pods labelled `app: APP` (all pods by default), as the store has them now."""
-        found = [orjson.loads(raw) for raw in self._storage.range(b"/registry/core/pods/").values]
-        return [one for one in found if not app or labels_of(one).get("app") == app]
+        """Return the pods labelled `app: APP` (all pods by default), as the store has them now. Do not change them."""
+        revision = self._storage.revision()
+        if self._pods_at != revision:
+            # Conditions are asked for twice a second, and most of the time nothing has changed.
+            self._pods_at = revision
+            self._pods = [orjson.loads(raw) for raw in self._storage.range(b"/registry/core/pods/").values]
+        return [one for one in self._pods if not app or labels_of(one).get("app") == app]
 
     def running(self, app: str = "") -> int:
         """Return how many pods of `app` are running, ready, not being deleted, and on a node whose machine is alive."""
@@ -242,6 +258,10 @@ class SimCluster:
         """Start the API server again, on the same store."""
         self._start_server()
 
+    def forgive(self) -> None:
+        """Go on after the failure of a component that the story expected."""
+        self._failed = asyncio.get_running_loop().create_future()
+
     def partition(self, host: str) -> None:
         """Cut `host` off from the API server; its program goes on."""
         self.network.partition(host)
@@ -297,7 +317,7 @@ class SimCluster:
         self._serving = asyncio.get_running_loop().create_future()
         try:
             await self._start()
-            await self._guarded(story(self))
+            await self._tell(story(self))
             self._raise_failure()
         except BaseException:
             self._last_words = self.report()
@@ -364,6 +384,21 @@ class SimCluster:
             return
         error = task.exception()
         self._failed.set_exception(error or Violation(f"{task.get_name()} returned, though it should run for ever"))
+
+    async def _tell(self, story: Awaitable[None]) -> None:
+        """Await the story. One that waits for something else when a component fails is ended; one that expects it may `forgive`."""
+        future = asyncio.ensure_future(story)  # noqa: TID251 - awaited or cancelled right here
+        try:
+            while not future.done():
+                failed = self._failed
+                await asyncio.wait((future, failed), return_when=asyncio.FIRST_COMPLETED)
+                if failed.done() and not future.done():
+                    await asyncio.wait((future,), timeout=FORGIVE_WITHIN_S)
+                    if self._failed is failed and not future.done():
+                        failed.result()
+            future.result()
+        finally:
+            future.cancel()
 
     async def _guarded(self, awaited: Awaitable[None]) -> None:
         """Await something of the story, unless a component fails first."""
