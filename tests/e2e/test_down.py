@@ -70,6 +70,8 @@ def test_down_leaves_nothing_behind(images: Path, nodes: str, is_supervisor_kill
         if is_supervisor_killed:
             os.kill(cluster.status()["supervisor"]["pid"], signal.SIGKILL)
         cluster.down()
+        # Orphans that have ended are the machine's init's to reap, which may take it a moment.
+        cluster.eventually(lambda: "<defunct>" not in command("ps", "-eo", "args"), "reaped orphans", 30)
         assert {name: found - before[name] for name, found in machine().items()} == {name: set() for name in before}
         assert cluster.status()["state"] == "stopped"
 
