@@ -95,11 +95,12 @@ class Child:
                 code = await self._run_once()
                 if not self._wanted.is_set():
                     continue
-                lived_s = self._runtime.clock.monotonic() - started
-                delay_s = RESTART_DELAY_S_MIN if lived_s > _HEALTHY_AFTER_S else min(delay_s * 2, RESTART_DELAY_S_MAX)
+                if self._runtime.clock.monotonic() - started > _HEALTHY_AFTER_S:
+                    delay_s = RESTART_DELAY_S_MIN
                 self.state, self.restarts = "restarting", self.restarts + 1
                 log.warning("component died, restarting", component_name=self.command.name, code=code, restarts=self.restarts)
                 await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RESTART_DELAY_S_MAX)
         finally:
             await asyncio.shield(self.stop())
 

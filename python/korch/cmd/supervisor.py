@@ -1,7 +1,8 @@
 """One process that runs a cluster on this machine: the server, and for every real node a containerd and an agent.
 
-It starts things in the order in which they need each other, restarts what dies, and looks every half second at the cluster
-from outside, through the API: what `korch status` says is what that look found, never what was once started. Other
+It starts things in the order in which they need each other, restarts what dies, and looks at the cluster from outside,
+through the API, every half second and whenever it is asked: what `korch status` says is what that look found, never what was once
+started. Other
 commands reach it over a Unix socket: one JSON request a line, one JSON answer a line.
 """
 
@@ -30,6 +31,9 @@ from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
 
 _LOOK_EVERY_S = 0.5
+_LOOK_TIMEOUT_S = 3
+# An answer to `korch status` rests on a look that is no older than this.
+_FRESH_S = 0.05
 CLUSTER_DNS = "10.96.0.10"
 
 log = get_logger("supervisor")
@@ -83,6 +87,8 @@ class Supervisor:
         self._host_proxy: Child | None = None
         self._nodes: dict[str, _RealNode] = {}
         self._findings = _Findings()
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
         self._client: HttpClient | None = None
         self._url = f"https://{options.bind}"
         self._tasks: asyncio.TaskGroup | None = None
@@ -213,12 +219,21 @@ class Supervisor:
 
     async def _look_for_ever(self) -> None:
         while True:
+            await self._look_again()
+            await asyncio.sleep(_LOOK_EVERY_S if not self._problems() else 0.1)
+
+    async def _look_again(self) -> None:
+        """Take a fresh look, unless one has just ended; what cannot be seen in time counts as not ready."""
+        clock = self._runtime.clock
+        async with self._looking:
+            if clock.monotonic() - self._looked_at < _FRESH_S:
+                return
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(_LOOK_TIMEOUT_S):
                     self._findings = await self._look()
             except (ApiError, OSError, TimeoutError) as error:
-                self._findings = _Findings(api=str(error) or type(error).__name__)
-            await asyncio.sleep(_LOOK_EVERY_S if not self._problems() else 0.1)
+                self._findings = _Findings(api=str(error) or f"no answer within {_LOOK_TIMEOUT_S} s")
+            self._looked_at = clock.monotonic()
 
     async def _look(self) -> _Findings:
         if self._client is None:
@@ -323,6 +338,7 @@ class Supervisor:
     async def _control(self, request: dict[str, Any]) -> dict[str, Any]:
         match request.get("do"):
             case "status":
+                await self._look_again()
                 return self.describe()
             case "stop":
                 self.stop()
