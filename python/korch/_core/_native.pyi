@@ -78,9 +78,7 @@ class Store:
         """Return the compaction floor: older revisions cannot be read or watched from."""
     def get(self, key: bytes, revision: int = 0) -> Record | None:
         """Return the newest published state, or that at `revision`. Raises Compacted, FutureRevision."""
-    def range(
-        self, prefix: bytes, *, start: bytes = b"", limit: int = 0, revision: int = 0, selector: Sequence[Requirement] = ()
-    ) -> Page:
+    def range(self, prefix: bytes, *, start: bytes = b"", limit: int = 0, revision: int = 0, selector: Sequence[Requirement] = ()) -> Page:
         """Return objects under `prefix` in key order from `start` on, at most `limit` (0: all) that match. Raises Compacted, FutureRevision."""
     def by_owner(self, uid: str) -> list[bytes]:
         """Return keys of objects that name `uid` as an owner."""
