@@ -28,7 +28,7 @@ from korch.client.kubeconfig import client_from_kubeconfig
 from korch.client.lease import NodeLease
 from korch.runtime import log as logs
 from korch.runtime.context import Runtime as Seams
-from korch_agent.containerd import Containerd, Layout, import_images, teardown
+from korch_agent.containerd import Containerd, ContainerdFailed, Layout, import_images, teardown
 from korch_agent.cri.grpc import GrpcRuntime
 from korch_agent.cri.protocol import CriError
 from korch_agent.dns import interface
@@ -41,6 +41,7 @@ from korch_agent.server import AgentServer
 
 PORT = 10250
 PROXY_RESTART_S = 1.0
+CONTAINERD_LOOK_S = 0.5
 
 log = logs.get_logger("agent")
 
@@ -111,6 +112,7 @@ class Agent:
         self._options = options
         self._data_dir = Path(options.data_dir).resolve()
         self._seams = Seams()
+        self._containerd: Containerd | None = None
 
     async def run(self) -> None:
         """Run the node until cancelled."""
@@ -154,6 +156,8 @@ class Agent:
             group.create_task(NodeLease(client, name, seams).run(), name="lease")
             group.create_task(network.run(), name="network")
             group.create_task(kubelet.run(), name="kubelet")
+            if self._containerd is not None:
+                group.create_task(self._keep_containerd(self._containerd), name="containerd")
             if tls_dir is not None:
                 group.create_task(
                     self._serve(AgentServer(runtime, seams.clock, pods=lambda: list(kubelet.pods())), ips[0], tls_dir), name="server"
@@ -180,9 +184,21 @@ class Agent:
         """Return the socket of the container runtime, starting one when none was named."""
         if self._options.containerd:
             return self._options.containerd
-        containerd = Containerd(self._data_dir, cgroup_root=self._options.cgroup_root)
-        await containerd.start()
-        return str(containerd.socket)
+        self._containerd = Containerd(self._data_dir, cgroup_root=self._options.cgroup_root)
+        await self._containerd.start()
+        return str(self._containerd.socket)
+
+    async def _keep_containerd(self, containerd: Containerd) -> None:
+        """Start our own containerd again whenever it has died; containers have gone on under their shims."""
+        while True:
+            await asyncio.sleep(CONTAINERD_LOOK_S)
+            if containerd.alive():
+                continue
+            log.warning("containerd died; starting it again")
+            try:
+                await containerd.start()
+            except ContainerdFailed as error:
+                log.error("containerd does not start; trying again", error=str(error))
 
     def _cgroup_root(self) -> str:
         return self._options.cgroup_root or Layout(self._data_dir).cgroup_root

@@ -14,6 +14,7 @@ from korch_agent.pods.environment import expand
 from korch_agent.pods.observed import (
     CONTAINER_HASH,
     CONTAINER_NAME,
+    CONTAINER_RESOURCES,
     POD_GRACE,
     POD_NAME,
     POD_NAMESPACE,
@@ -23,6 +24,7 @@ from korch_agent.pods.observed import (
     TERMINATION_POLICY,
     Pod,
     container_hash,
+    resources_key,
 )
 from korch_agent.pods.resources import cgroup_path, container_resources
 from korch_agent.pods.security import ConfigError, container_security, sandbox_security
@@ -150,6 +152,7 @@ def container_config(
         annotations={
             CONTAINER_HASH: container_hash(container),
             RESTART_COUNT: str(restarts),
+            CONTAINER_RESOURCES: resources_key(container),
             TERMINATION_PATH: termination_path,
             TERMINATION_POLICY: container.get("terminationMessagePolicy") or "File",
             POD_GRACE: str(pod["spec"].get("terminationGracePeriodSeconds", 30)),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import orjson
 
 from korch_agent.cri.protocol import ContainerStatus, Sandbox
 
@@ -20,6 +21,7 @@ POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 CONTAINER_HASH = "io.kubernetes.container.hash"
 RESTART_COUNT = "io.kubernetes.container.restartCount"
+CONTAINER_RESOURCES = "korch.io/container.resources"
 TERMINATION_PATH = "io.kubernetes.container.terminationMessagePath"
 TERMINATION_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 POD_GRACE = "io.kubernetes.pod.terminationGracePeriod"
@@ -68,6 +70,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     crashes: Mapping[str, Crash] = {}
     waiting: Mapping[str, Waiting] = {}
     probed: Mapping[str, Probed] = {}
+    # Resources that running containers were given after they were made, by id, as `resources_key` writes them.
+    resized: Mapping[str, str] = {}
     volumes_ready: bool = False
     volumes_retry_at: float = 0.0
     sandbox_retry_at: float = 0.0
@@ -159,6 +163,16 @@ def full_name(pod: Pod) -> str:
 def container_hash(container: Mapping[str, Any]) -> str:
     """Return what tells whether a running container still is the one in the spec: its name and image (all else is immutable)."""
     return hashlib.sha256(f"{container['name']}\0{container.get('image', '')}".encode()).hexdigest()[:8]
+
+
+def resources_key(container: Mapping[str, Any]) -> str:
+    """Return a container's resources as canonical JSON, to be compared and to be remembered with the container."""
+    return orjson.dumps(container.get("resources") or {}, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def applied_resources(seen: Observed, status: ContainerStatus, container: Mapping[str, Any]) -> str:
+    """Return the resources that a container runs with, as `resources_key` writes them."""
+    return seen.resized.get(status.id) or status.annotations.get(CONTAINER_RESOURCES) or resources_key(container)
 
 
 def next_crash(crash: Crash | None, *, now: float, finished_at: float) -> Crash:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
+import orjson
 
 from korch_agent.cri.protocol import ContainerStatus
 from korch_agent.pods.observed import (
@@ -20,6 +21,7 @@ from korch_agent.pods.observed import (
     Pod,
     all_containers,
     app_containers,
+    applied_resources,
     back_off_until,
     container_hash,
     ephemeral_containers,
@@ -27,6 +29,7 @@ from korch_agent.pods.observed import (
     init_containers,
     is_deleting,
     is_sidecar,
+    resources_key,
     restart_count,
 )
 
@@ -73,13 +76,22 @@ class KillContainer(msgspec.Struct, frozen=True, tag=True):
     message: str = ""
 
 
+class ResizeContainer(msgspec.Struct, frozen=True, tag=True):
+    """Give a running container the resources that its spec names now."""
+
+    id: str
+    name: str
+
+
 class Finish(msgspec.Struct, frozen=True, tag=True):
     """Take away volumes and cgroups; with `delete` the Pod object, its sandboxes and files too."""
 
     delete: bool
 
 
-Action = MountVolumes | RunSandbox | StopSandbox | RemoveSandbox | RemoveContainer | StartContainer | KillContainer | Finish
+Action = (
+    MountVolumes | RunSandbox | StopSandbox | RemoveSandbox | RemoveContainer | StartContainer | KillContainer | ResizeContainer | Finish
+)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +228,21 @@ class _Planner:
                 self._kill(status, None, f"Container {status.name} definition changed, will be restarted")
             elif probed is not None and not probed.live:
                 self._kill(status, probed.grace_s, probed.kill_message)
+            elif (applied := applied_resources(self.seen, status, container)) != resources_key(container):
+                self._resize(status, container, applied)
+
+    def _resize(self, status: ContainerStatus, container: Mapping[str, Any], applied: str) -> None:
+        """Resize in place, or by a restart where the container's resizePolicy wants one."""
+        before, after = orjson.loads(applied), container.get("resources") or {}
+
+        def changed(name: str) -> bool:
+            return any((before.get(sort) or {}).get(name) != (after.get(sort) or {}).get(name) for sort in ("requests", "limits"))
+
+        policies = {one["resourceName"]: one.get("restartPolicy") for one in container.get("resizePolicy") or []}
+        if any(policies.get(name) == "RestartContainer" and changed(name) for name in ("cpu", "memory")):
+            self._kill(status, None, f"Container {status.name} resize requires restart")
+        else:
+            self.actions.append(ResizeContainer(status.id, status.name))
 
     def _plan_init(self) -> bool:
         """Plan init containers; return whether app containers may run."""

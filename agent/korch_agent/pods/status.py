@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import orjson
 
 from korch.api.errors import ApiError, Conflict, NotFound
 from korch.api.gvk import PODS
@@ -28,6 +29,7 @@ from korch_agent.pods.observed import (
     Pod,
     all_containers,
     app_containers,
+    applied_resources,
     ephemeral_containers,
     full_name,
     init_containers,
@@ -141,6 +143,10 @@ class _Builder:
             status["ready"] = kind != "ephemeral" and bool(status["started"]) and (probed.ready if probed is not None else True)
             if kind == "init" and not is_sidecar(spec):
                 status["ready"] = False
+            resources = orjson.loads(applied_resources(seen, newest, spec))
+            status["resources"] = resources
+            if resources.get("requests"):
+                status["allocatedResources"] = resources["requests"]
         elif newest.state == "exited":
             status["state"] = {"terminated": self._terminated(newest)}
             status["ready"] = kind == "init" and not is_sidecar(spec) and newest.exit_code == 0

@@ -44,9 +44,10 @@ from korch_agent.pods.observed import (
     next_crash,
     pod_key,
     remembered_crash,
+    resources_key,
 )
 from korch_agent.pods.probes import Probes
-from korch_agent.pods.resources import cgroup_path, pod_limits
+from korch_agent.pods.resources import cgroup_path, container_resources, pod_limits
 from korch_agent.pods.security import ConfigError
 from korch_agent.pods.status import NodeFacts, StatusWriter, build_status
 from korch_agent.volumes.payload import VolumeError
@@ -105,6 +106,7 @@ class Worker:
         self._killing: dict[str, tuple[float, asyncio.Task[None]]] = {}
         self._statuses: dict[tuple[str, str], ContainerStatus] = {}
         self._ips: dict[str, tuple[str, ...]] = {}
+        self._resized: dict[str, str] = {}
         self._told: set[tuple[str, str, int]] = set()
         started = (pod.get("status") or {}).get("startTime")
         self._started_at = parse_rfc3339(started) if started else parts.seams.clock.now()
@@ -223,6 +225,7 @@ class Worker:
             crashes=dict(self._crashes),
             waiting=dict(self._waiting),
             probed=self._probe(sandboxes, containers),
+            resized=dict(self._resized),
             volumes_ready=self._mounted is not None,
             volumes_retry_at=self._volumes_retry[0],
             sandbox_retry_at=self._sandbox_retry[0],
@@ -314,6 +317,8 @@ class Worker:
                 await runtime.remove_container(container_id)
             case planning.StartContainer():
                 await self._start_container(action, seen)
+            case planning.ResizeContainer(container_id, name):
+                await self._resize_container(container_id, name)
             case planning.KillContainer():
                 self._kill_container(action, seen)
             case _:
@@ -473,6 +478,26 @@ class Worker:
             self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {problem}", spec["name"])
             kill = planning.KillContainer(container_id, spec["name"], planning.grace_s(self.pod), "FailedPostStartHook")
             self._kill_container(kill, seen)
+
+    async def _resize_container(self, container_id: str, name: str) -> None:
+        """Give a container its new limits. A group cannot exceed its parent: the pod's group grows before and shrinks after it."""
+        parts = self._parts
+        spec = next(one for one in all_containers(self.pod) if one["name"] == name)
+        wanted = container_resources(self.pod, spec, memory_capacity=parts.node.memory_capacity)
+        limits = pod_limits(self.pod)
+        try:
+            try:
+                await parts.runtime.update_resources(container_id, wanted)
+            except CriError:
+                await parts.seams.offload.run(self._make_cgroup, limits)
+                await parts.runtime.update_resources(container_id, wanted)
+            await parts.seams.offload.run(self._make_cgroup, limits)
+        except (CriError, OSError) as error:
+            self._event("Warning", "ResizeError", f"Error: {error}", name)
+            await asyncio.sleep(RETRY_S_INITIAL)
+            return
+        self._resized[container_id] = resources_key(spec)
+        self._event("Normal", "ResizeCompleted", f"Pod resize completed: {resources_key(spec)}", name)
 
     def _kill_container(self, action: planning.KillContainer, seen: Observed) -> None:
         until = self._parts.seams.clock.now() + action.grace_s

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from korch_agent.cri.protocol import ContainerStatus, Sandbox
-from korch_agent.pods.observed import CONTAINER_HASH, RESTART_COUNT, Crash, Observed, Probed, Waiting, container_hash
+from korch_agent.pods.observed import CONTAINER_HASH, CONTAINER_RESOURCES, RESTART_COUNT, Crash, Observed, Probed, Waiting, container_hash
 from korch_agent.pods.plan import (
     Finish,
     KillContainer,
     MountVolumes,
     RemoveContainer,
     RemoveSandbox,
+    ResizeContainer,
     RunSandbox,
     StartContainer,
     StopSandbox,
@@ -55,6 +56,8 @@ def seen(*containers: ContainerStatus, sandboxes: tuple[Sandbox, ...] = (sandbox
 
 
 EXITED = status(state="exited", code=1)
+TWO_CPUS = C | {"resources": {"limits": {"cpu": "2"}}}
+ONE_CPU = '{"limits":{"cpu":"1"}}'
 RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}
 START = StartContainer("c", "app", 0)
 RESTART = StartContainer("c", "app", 1, "c0")
@@ -90,6 +93,13 @@ TABLE = {
         pod(), seen(status(), probed={"c0": Probed(live=False, kill_message="m", grace_s=3)}), [KillContainer("c0", "c", 3, "m")],
     ),
     "one that is being killed is not killed again": (pod(), seen(status(), probed={"c0": Probed(live=False)}, killing={"c0": 5.0}), []),
+    "new resources are applied in place": (
+        pod(containers=[TWO_CPUS]), seen(status(**{CONTAINER_RESOURCES: ONE_CPU})), [ResizeContainer("c0", "c")],
+    ),
+    "or by a restart where the policy says so": (
+        pod(containers=[TWO_CPUS | {"resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}]),
+        seen(status(**{CONTAINER_RESOURCES: ONE_CPU})), [KillContainer("c0", "c", 30, "Container c resize requires restart")],
+    ),
     "a new image restarts": (
         pod(containers=[C | {"image": "app:2"}]), seen(status()),
         [KillContainer("c0", "c", 30, "Container c definition changed, will be restarted")],
