@@ -83,6 +83,9 @@ def prepare_machine(data_dir: Path) -> None:
     if not Path("/proc/sys/net/bridge").is_dir() and shutil.which("modprobe"):
         subprocess.run(["modprobe", "-q", "br_netfilter"], capture_output=True, check=False)
     state = read_state(data_dir)
+    if "tables" not in state:
+        state["tables"] = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout.splitlines()
+        write_state(data_dir, state)
     before: dict[str, str] = state.get("sysctls", {})
     for name, value in SYSCTLS.items():
         file = Path("/proc/sys", name)
@@ -137,7 +140,18 @@ def teardown(data_dir: Path, netns: str = "") -> None:
     for name, value in state.get("sysctls", {}).items():
         command("tee", f"/proc/sys/{name}", text=value)
     _remove_portmap_chains(command)
+    for table in ("table ip nat", "table ip6 nat"):
+        # iptables makes its tables when it is first used; those that the portmap plugin caused go again, if nobody else uses them.
+        listing = command("nft", *("list " + table).split())
+        if table not in state.get("tables", [table]) and listing and not _has_rules(listing):
+            command("nft", *("delete " + table).split())
     (data_dir / STATE).unlink(missing_ok=True)
+
+
+def _has_rules(listing: str) -> bool:
+    """Return whether a listed table holds more than empty chains."""
+    lines = (line.strip() for line in listing.splitlines())
+    return any(line and not line.startswith(("table", "chain", "type ", "#", "}")) for line in lines)
 
 
 def _remove_portmap_chains(command: Any) -> None:

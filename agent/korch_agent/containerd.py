@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,11 @@ class Layout:
     def cgroup_file(self) -> Path:
         """Return the file that remembers the cgroup root, for teardown."""
         return self.data_dir / "cgroup-root"
+
+    @property
+    def proxy_file(self) -> Path:
+        """Return the file that says that a service proxy has run here, for teardown."""
+        return self.data_dir / "proxy-ran"
 
     @property
     def cni_config(self) -> Path:
@@ -291,6 +297,11 @@ def teardown(data_dir: Path, netns: str = "") -> None:
     _sweep(layout, sandboxes)
     cni.teardown(layout.data_dir, netns)
     interface.remove(netns)
+    if layout.proxy_file.exists():
+        # The proxy's rules outlive it on purpose, so that a successor takes over without a gap; here there will be none.
+        enter = ["nsenter", f"--net={netns}"] if netns else []
+        subprocess.run([*enter, sys.executable, "-m", "korch", "proxy", "--cleanup"], capture_output=True, check=False)
+        layout.proxy_file.unlink()
 
 
 async def _end_containers(layout: Layout) -> list[str]:

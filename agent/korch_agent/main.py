@@ -165,6 +165,7 @@ class Agent:
             if options.cluster_dns:
                 group.create_task(self._answer_dns(informers), name="dns")
             if not options.no_proxy:
+                layout.proxy_file.touch()
                 group.create_task(_supervise_proxy(kubeconfig, name), name="proxy")
 
     async def _credentials(self, ips: tuple[str, ...]) -> tuple[Path, Path | None]:
