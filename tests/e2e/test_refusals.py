@@ -45,7 +45,6 @@ spec:
             "apiVersion: v1\nkind: Pod\nmetadata: {name: Wrong_Name}\nspec: {containers: [{name: a, image: b}]}",
             ["metadata.name", "RFC 1123"],
         ),
-        ("apiVersion: example.org/v1\nkind: Nothing\nmetadata: {name: x}", ['no matches for kind "Nothing" in version "example.org/v1"']),
     ],
 )
 def test_a_wrong_manifest_is_refused_and_leaves_nothing(simulated: Cluster, manifest: str, words: list[str]) -> None:
@@ -53,6 +52,13 @@ def test_a_wrong_manifest_is_refused_and_leaves_nothing(simulated: Cluster, mani
     said = simulated.refused("create", "-f", "-", text=manifest)
     assert any(word in said for word in words) if len(words) == 2 and "error" in words[0] else all(word in said for word in words), said
     assert simulated.kubectl("get", "deployments,pods,configmaps", "-A", "-o", "name") == before
+
+
+def test_an_unknown_kind_is_named(simulated: Cluster) -> None:
+    said = simulated.refused(
+        "create", "--validate=ignore", "-f", "-", text="apiVersion: example.org/v1\nkind: Nothing\nmetadata: {name: x}"
+    )
+    assert 'no matches for kind "Nothing" in version "example.org/v1"' in said
 
 
 def test_a_name_that_is_taken_is_a_conflict(simulated: Cluster) -> None:

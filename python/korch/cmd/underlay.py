@@ -14,6 +14,8 @@ from pathlib import Path
 
 import orjson
 
+from korch._core import native
+
 SUBNET_PREFIX = "172.31"
 _SYSCTLS = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables")
 _FIRST_NODE_HOST = 11
@@ -116,6 +118,8 @@ class Underlay:
             if Path(f"/run/netns/{namespace}").exists():
                 _run("ip", "netns", "delete", namespace)
         if changes.get("table"):
+            # With several nodes the machine itself runs a proxy too; its table outlives it on purpose.
+            native.Proxy.cleanup()
             _run("nft", "-f", "-", text=f"add table ip {changes['table']}\ndelete table ip {changes['table']}\n")
         if Path(f"/sys/class/net/{changes['bridge']}").exists():
             _run("ip", "link", "delete", changes["bridge"])
