@@ -68,6 +68,9 @@ class Front:
             return
         headers, query = headers_of(scope), query_of(scope)
         info = parse(scope.get("method", "GET"), scope["path"], query)
+        if not info.is_resource and scope["path"].startswith(("/api/", "/apis/")):
+            # Clients ask for discovery documents with and without a slash at the end.
+            scope = {**scope, "path": scope["path"].rstrip("/")}
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send, headers, query, info)
             return

@@ -24,6 +24,8 @@ from korch.api.errors import ApiError, BadRequest, InternalError, NotFound, Serv
 from korch.apiserver.request_info import RequestInfo
 
 AGENT_PORT = 10250
+# Nodes that carry this label run nothing, and their addresses and their pods' are nobody's: they are never dialled.
+SIMULATED_LABEL = "korch.dev/simulated"
 _MESSAGE_BYTES_MAX = 1 << 25
 _CONNECT_TIMEOUT_S = 10
 # Headers that belong to one connection and are not passed on.
@@ -146,13 +148,15 @@ class Streaming:
     def _proxy_target(self, info: RequestInfo) -> tuple[str, ssl.SSLContext | None]:
         scheme, name, port = _split_proxy_name(info.name)
         if info.resource == "nodes":
-            node = self._get("nodes", "", name)
+            node = self._real_node(name)
             return f"https://{_node_address(node)}:{port or _agent_port(node)}", self._context
         if info.resource == "pods":
-            address = (self._get("pods", info.namespace, name).get("status") or {}).get("podIP")
+            pod = self._get("pods", info.namespace, name)
+            address = (pod.get("status") or {}).get("podIP")
             if not address:
                 raise ServiceUnavailable("address not allowed")
-            port = port or str(_first_port(self._get("pods", info.namespace, name)))
+            self._real_node(str(pod.get("spec", {}).get("nodeName", "")))
+            port = port or str(_first_port(pod))
         else:
             address, port = self._service_endpoint(info.namespace, name, port)
         return f"{scheme or 'http'}://{address}:{port}", _unverified() if scheme == "https" else None
@@ -170,7 +174,10 @@ class Streaming:
         for subset in endpoints.get("subsets") or []:
             for one in subset.get("ports") or []:
                 if one.get("name", "") == wanted[0].get("name", "") and subset.get("addresses"):
-                    return subset["addresses"][0]["ip"], str(one["port"])
+                    endpoint = subset["addresses"][0]
+                    if endpoint.get("nodeName"):
+                        self._real_node(endpoint["nodeName"])
+                    return endpoint["ip"], str(one["port"])
         raise ServiceUnavailable(f'no endpoints available for service "{name}"')
 
     # -- agents ---------------------------------------------------------------------------------------------------
@@ -179,8 +186,15 @@ class Streaming:
         name = pod.get("spec", {}).get("nodeName")
         if not name:
             raise BadRequest(f"pod {pod['metadata']['name']} does not have a host assigned")
-        node = self._get("nodes", "", name)
+        node = self._real_node(name)
         return f"https://{_node_address(node)}:{_agent_port(node)}"
+
+    def _real_node(self, name: str) -> dict[str, Any]:
+        """Return the node. Raises NotFound, and ServiceUnavailable for a simulated one."""
+        node = self._get("nodes", "", name)
+        if SIMULATED_LABEL in (node["metadata"].get("labels") or {}):
+            raise ServiceUnavailable(f'node "{name}" is simulated: no container runs there')
+        return node
 
     async def _request(
         self,
