@@ -39,7 +39,11 @@ class Answer:
 
 def encode(value: Any, content_type: str = JSON) -> Document:
     """Return the document of a JSON value, hashed."""
-    body = orjson.dumps(value)
+    return hashed(orjson.dumps(value), content_type)
+
+
+def hashed(body: bytes, content_type: str) -> Document:
+    """Return the document of bytes that are encoded already."""
     return Document(body, content_type, f'"{hashlib.sha256(body).hexdigest().upper()}"')
 
 

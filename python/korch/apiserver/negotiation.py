@@ -51,6 +51,11 @@ def negotiate(accept: str, *, forms: tuple[str, ...], allow_yaml: bool = True) -
     raise NotAcceptable("only the following media types are accepted: application/json, application/yaml")
 
 
+def media_types(accept: str) -> list[str]:
+    """Return the media types that an Accept header names, the preferred first, in lower case and without those it refuses (q=0)."""
+    return [one.type for one in _ranges(accept) if one.quality]
+
+
 def _ranges(accept: str) -> list[_Range]:
     found: list[_Range] = []
     for text in accept.split(","):

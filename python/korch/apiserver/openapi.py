@@ -2,7 +2,8 @@
 
 `kubectl explain`, client-side validation and client-side apply read these. They are big and seldom asked for, so each document is
 made on its first request and kept until the catalogue changes. The v3 root names every document with a hash that is computed from
-the declarations alone, so that listing them builds none. Mirrors kube-openapi's handler and handler3.
+the declarations alone, so that listing them builds none. v2 is served as JSON and as protobuf, as the client prefers; v3 as JSON.
+Mirrors kube-openapi's handler and handler3.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from korch.apiserver.document import JSON, Answer, Document, GenerationCache, answer, encode
+from korch.apiserver import openapi_v2_protobuf
+from korch.apiserver.document import JSON, Answer, Document, GenerationCache, answer, encode, hashed
+from korch.apiserver.negotiation import media_types
 from korch.apiserver.openapi_paths import DELETE_OPTIONS, PATCH, STATUS, paths_of, to_v2
 from korch.resources.resource import Catalogue, Resource
 
@@ -22,6 +25,7 @@ Json = dict[str, Any]
 _INFO = {"title": "Kubernetes", "version": "v1.37.0"}
 _V2_REFERENCE, _V3_REFERENCE = "#/definitions/", "#/components/schemas/"
 _SCHEMA_VALUED = ("items", "additionalProperties", "not")
+_JSON_RANGES = frozenset({JSON, "application/*", "*/*"})
 _ALWAYS = (DELETE_OPTIONS, PATCH, STATUS, "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent")
 _GVK = "x-kubernetes-group-version-kind"
 
@@ -57,11 +61,14 @@ class OpenAPI:
 
         A v3 document that is asked for by its present hash may be kept for ever; by another one, the answer is a redirect.
         """
-        if not _accepts_json(accept):
-            return Answer(406, {"Content-Type": "text/plain; charset=utf-8"}, b"406 Not Acceptable")
         trimmed = path.rstrip("/")
-        if trimmed == "/openapi/v2":
-            return answer(self.v2(), if_none_match=if_none_match)
+        is_v2 = trimmed == "/openapi/v2"
+        content_type = _preferred(accept, openapi_v2_protobuf.MEDIA_TYPES if is_v2 else frozenset())
+        if content_type is None:
+            return Answer(406, {"Content-Type": "text/plain; charset=utf-8", "Vary": "Accept"}, b"406 Not Acceptable")
+        if is_v2:
+            document = self.v2() if content_type == JSON else self.v2_protobuf()
+            return answer(document, if_none_match=if_none_match)
         if trimmed == "/openapi/v3":
             return answer(self.v3_root(), if_none_match=if_none_match)
         if not trimmed.startswith("/openapi/v3/"):
@@ -79,21 +86,15 @@ class OpenAPI:
 
     def v2(self) -> Document:
         """Return the one document of OpenAPI v2, as JSON."""
+        return self._cache.get(self._catalogue.generation, "v2", lambda: encode(self._v2_value()))
+
+    def v2_protobuf(self) -> Document:
+        """Return the one document of OpenAPI v2, as gnostic's protobuf message."""
 
         def make() -> Document:
-            paths, roots = self._paths(self._catalogue.all())
-            definitions = self._definitions()
-            used = _closure(definitions, roots)
-            return encode(
-                {
-                    "swagger": "2.0",
-                    "info": _INFO,
-                    "paths": {path: to_v2(item, _to_v2_reference) for path, item in sorted(paths.items())},
-                    "definitions": {name: definitions[name] for name in sorted(used)},
-                }
-            )
+            return hashed(openapi_v2_protobuf.encode_document(self._v2_value()), openapi_v2_protobuf.CONTENT_TYPE)
 
-        return self._cache.get(self._catalogue.generation, "v2", make)
+        return self._cache.get(self._catalogue.generation, "v2 protobuf", make)
 
     def v3_root(self) -> Document:
         """Return the list of v3 documents, each with its hash."""
@@ -120,6 +121,17 @@ class OpenAPI:
             return encode(body)
 
         return self._cache.get(self._catalogue.generation, ("v3", group, version), make)
+
+    def _v2_value(self) -> Json:
+        paths, roots = self._paths(self._catalogue.all())
+        definitions = self._definitions()
+        used = _closure(definitions, roots)
+        return {
+            "swagger": "2.0",
+            "info": _INFO,
+            "paths": {path: to_v2(item, _to_v2_reference) for path, item in sorted(paths.items())},
+            "definitions": {name: definitions[name] for name in sorted(used)},
+        }
 
     def _paths(self, resources: Iterable[Resource]) -> tuple[dict[str, Json], set[str]]:
         """Return the path items of `resources`, and the names of the definitions that they start from."""
@@ -156,9 +168,16 @@ def _document_name(resource: Resource) -> str:
     return f"apis/{resource.group}/{resource.version}" if resource.group else f"api/{resource.version}"
 
 
-def _accepts_json(accept: str) -> bool:
-    types = {item.partition(";")[0].strip() for item in accept.split(",")}
-    return not accept or bool(types & {"application/json", "application/*", "*/*"})
+def _preferred(accept: str, protobuf: frozenset[str]) -> str | None:
+    """Return JSON or the protobuf content type, whichever the Accept header names first of those served; None when it names neither."""
+    if not accept.strip():
+        return JSON
+    for media_type in media_types(accept):
+        if media_type in _JSON_RANGES:
+            return JSON
+        if media_type in protobuf:
+            return openapi_v2_protobuf.CONTENT_TYPE
+    return None
 
 
 def _by_kind(definitions: Json) -> dict[tuple[str, str, str], str]:

@@ -136,13 +136,17 @@ def test_a_document_asked_for_by_its_hash_may_be_kept_for_ever(served: OpenAPI) 
     assert known.status == 304
 
 
-def test_only_json_is_offered(served: OpenAPI) -> None:
-    refused = served.answer("/openapi/v2", accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+@pytest.mark.parametrize("path", ["/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1"])
+def test_what_is_not_served_is_refused(served: OpenAPI, path: str) -> None:
+    refused = served.answer(path, accept="application/com.github.proto-openapi.spec.v3@v1.0+protobuf")
     assert refused is not None
-    assert refused.status == 406
-    mixed = served.answer("/openapi/v2", accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf, application/json")
+    assert (refused.status, refused.body, refused.headers["Vary"]) == (406, b"406 Not Acceptable", "Accept")
+    mixed = served.answer(path, accept="application/com.github.proto-openapi.spec.v3@v1.0+protobuf, application/json")
     assert mixed is not None
-    assert mixed.status == 200
+    assert (mixed.status, mixed.headers["Content-Type"]) == (200, "application/json")
+
+
+def test_a_group_version_that_nobody_serves_is_not_found(served: OpenAPI) -> None:
     assert served.answer("/openapi/v3/apis/nowhere/v1") is None
 
 
