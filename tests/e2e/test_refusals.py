@@ -55,9 +55,7 @@ def test_a_wrong_manifest_is_refused_and_leaves_nothing(simulated: Cluster, mani
 
 
 def test_an_unknown_kind_is_named(simulated: Cluster) -> None:
-    said = simulated.refused(
-        "create", "--validate=ignore", "-f", "-", text="apiVersion: example.org/v1\nkind: Nothing\nmetadata: {name: x}"
-    )
+    said = simulated.refused("create", "-f", "-", text="apiVersion: example.org/v1\nkind: Nothing\nmetadata: {name: x}")
     assert 'no matches for kind "Nothing" in version "example.org/v1"' in said
 
 
