@@ -19,6 +19,11 @@ _ENV = "[ -<>-~]+"
 _KEY = "[-._a-zA-Z0-9]+"
 _PERCENT = "[0-9]+%"
 
+_SUBDOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
+    "and must start and end with an alphanumeric character"
+)
+
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
 _PORT_NAME_MAX = 15
@@ -30,16 +35,14 @@ def is_dns_label(value: str) -> list[str]:
         "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
         "and must start and end with an alphanumeric character"
     )
+    if re.fullmatch(_SUBDOMAIN, value) and not re.fullmatch(_LABEL, value):
+        return [*([max_length(LABEL_MAX)] if len(value) > LABEL_MAX else []), "must not contain dots"]
     return _bounded(value, LABEL_MAX, _LABEL, rule, "my-name", "123-abc")
 
 
 def is_dns_subdomain(value: str) -> list[str]:
     """A lowercase RFC 1123 subdomain: what most names are."""
-    rule = (
-        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
-        "and must start and end with an alphanumeric character"
-    )
-    return _bounded(value, SUBDOMAIN_MAX, _SUBDOMAIN, rule, "example.com")
+    return _bounded(value, SUBDOMAIN_MAX, _SUBDOMAIN, _SUBDOMAIN_RULE, "example.com")
 
 
 def is_dns_1035_label(value: str) -> list[str]:
@@ -56,19 +59,21 @@ def is_qualified_name(value: str) -> list[str]:
     rule = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
     parts = value.split("/")
     if len(parts) > 2:
-        why = _regex_error("a qualified name " + rule, _NAME_PART, "MyName", "my.name", "123-abc")
+        why = _regex_error("a valid label key " + rule, _NAME_PART, "MyName", "my.name", "123-abc")
         return [why + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     reasons: list[str] = []
     if len(parts) == 2:
         if not parts[0]:
             reasons.append("prefix part must be non-empty")
         else:
-            reasons += [f"prefix part {why}" for why in is_dns_subdomain(parts[0])]
+            reasons += [
+                f"prefix part {why}" for why in _bounded(parts[0], SUBDOMAIN_MAX, _SUBDOMAIN, _SUBDOMAIN_RULE, "example.com", unit="bytes")
+            ]
     name = parts[-1]
     if not name:
         reasons.append("name part must be non-empty")
     elif len(name) > LABEL_MAX:
-        reasons.append(f"name part {max_length(LABEL_MAX)}")
+        reasons.append(f"name part {max_length(LABEL_MAX, 'bytes')}")
     if not re.fullmatch(_NAME_PART, name):
         reasons.append("name part " + _regex_error(rule, _NAME_PART, "MyName", "my.name", "123-abc"))
     return reasons
@@ -79,7 +84,7 @@ def is_label_value(value: str) -> list[str]:
         "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
         "and must start and end with an alphanumeric character"
     )
-    return _bounded(value, LABEL_MAX, _LABEL_VALUE, rule, "MyValue", "my_value", "12345")
+    return _bounded(value, LABEL_MAX, _LABEL_VALUE, rule, "MyValue", "my_value", "12345", unit="bytes")
 
 
 def is_env_name(value: str) -> list[str]:
@@ -139,9 +144,9 @@ def is_path_segment(value: str) -> list[str]:
     return [f"may not contain '{bad}'" for bad in ("/", "%") if bad in value]
 
 
-def max_length(limit: int) -> str:
-    """Return the reason for a text that is too long."""
-    return f"must be no more than {limit} bytes"
+def max_length(limit: int, unit: str = "characters") -> str:
+    """Return the reason for a text that is too long. Upstream says bytes of label keys and values, characters of all other names."""
+    return f"must be no more than {limit} {unit}"
 
 
 def of_prefix(check: Callable[[str], list[str]], prefix: str) -> list[str]:
@@ -149,8 +154,8 @@ def of_prefix(check: Callable[[str], list[str]], prefix: str) -> list[str]:
     return check(prefix[:-1] + "a" if prefix.endswith("-") else prefix)
 
 
-def _bounded(value: str, limit: int, pattern: str, rule: str, *examples: str) -> list[str]:
-    reasons = [max_length(limit)] if len(value.encode()) > limit else []
+def _bounded(value: str, limit: int, pattern: str, rule: str, *examples: str, unit: str = "characters") -> list[str]:
+    reasons = [max_length(limit, unit)] if len(value.encode()) > limit else []
     if not re.fullmatch(pattern, value):
         reasons.append(_regex_error(rule, pattern, *examples))
     return reasons

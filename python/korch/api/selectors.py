@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from korch.api import names
+
 Requirement = tuple[str, str, str, Sequence[str]]
 Requirements = tuple[Requirement, ...]
 
@@ -27,23 +29,6 @@ _SYMBOLS = ("!=", "==", "=", "!", "(", ")", ",", ">", "<")
 _SPACE = " \t\r\n"
 _OPERATOR_OF = {"=": "=", "==": "=", "!=": "!=", ">": "gt", "<": "lt", "in": "in", "notin": "notin"}
 _SET_OPERATOR_OF = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!exists"}
-
-_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_NAME_RULE = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
-_NAME_EXAMPLES = "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-_SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
-    "alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
-_NAME_MAX = 63
-_SUBDOMAIN_MAX = 253
 
 
 class SelectorError(ValueError):
@@ -278,45 +263,17 @@ def _requirement(key: str, operator: str, values: tuple[str, ...]) -> Requiremen
     for index, value in enumerate(values):
         if operator in ("gt", "lt") and not re.fullmatch(r"[+-]?[0-9]+", value):
             raise SelectorError(f"values[{index}]: Invalid value: {_quote(value)}: for 'Gt', 'Lt' operators, the value must be an integer")
-        why = _value_error(value)
+        why = names.is_label_value(value)
         if why:
-            raise SelectorError(f"values[{index}][{key}]: Invalid value: {_quote(value)}: {why}")
+            raise SelectorError(f"values[{index}][{key}]: Invalid value: {_quote(value)}: {'; '.join(why)}")
     return ("label", key, operator, values)
 
 
 def _check_key(key: str) -> None:
-    """Raise SelectorError unless `key` is a qualified name: an optional DNS subdomain, a slash, and a name of at most 63 characters."""
-    why: list[str] = []
-    prefix, slash, name = key.rpartition("/")
-    if key.count("/") > 1:
-        why.append(
-            f"a qualified name {_NAME_RULE} {_NAME_EXAMPLES} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        )
-    else:
-        if slash and not prefix:
-            why.append("prefix part must be non-empty")
-        elif slash:
-            if len(prefix) > _SUBDOMAIN_MAX:
-                why.append(f"prefix part must be no more than {_SUBDOMAIN_MAX} characters")
-            if not _SUBDOMAIN.fullmatch(prefix):
-                why.append(f"prefix part {_SUBDOMAIN_RULE}")
-        if not name:
-            why.append("name part must be non-empty")
-        elif len(name) > _NAME_MAX:
-            why.append(f"name part must be no more than {_NAME_MAX} characters")
-        if not _NAME.fullmatch(name):
-            why.append(f"name part {_NAME_RULE} {_NAME_EXAMPLES}")
+    """Raise SelectorError unless `key` may be a label's key."""
+    why = names.is_qualified_name(key)
     if why:
         raise SelectorError(f"key: Invalid value: {_quote(key)}: {'; '.join(why)}")
-
-
-def _value_error(value: str) -> str:
-    why: list[str] = []
-    if len(value) > _NAME_MAX:
-        why.append(f"must be no more than {_NAME_MAX} characters")
-    if value and not _NAME.fullmatch(value):
-        why.append(_VALUE_RULE)
-    return "; ".join(why)
 
 
 def _quote(text: str) -> str:

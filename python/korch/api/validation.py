@@ -241,14 +241,16 @@ def _check_namespace(causes: list[Cause], namespace: str | None, *, namespaced: 
 def _check_owner_references(causes: list[Cause], references: Sequence[Object] | None) -> None:
     path = "metadata.ownerReferences"
     controller = ""
-    for reference in references or ():
-        if not (reference.get("apiVersion") or "").rpartition("/")[2]:
-            causes.append(invalid(f"{path}.apiVersion", reference.get("apiVersion") or "", "version must not be empty"))
-        causes += [invalid(f"{path}.{field}", "", "must not be empty") for field in ("kind", "name", "uid") if not reference.get(field)]
-        if reference.get("kind") == "Event" and reference.get("apiVersion") == "v1":
-            causes.append(invalid(path, reference, "/v1, Kind=Event is disallowed from being an owner"))
+    for position, reference in enumerate(references or ()):
+        where, version = f"{path}[{position}]", reference.get("apiVersion") or ""
+        if version and (version.count("/") > 1 or not version.rpartition("/")[2]):
+            causes.append(invalid(f"{where}.apiVersion", version, "must be <group>/<version> or <version>"))
+        missing = [field for field in ("apiVersion", "kind", "name", "uid") if not reference.get(field)]
+        causes += [required(f"{where}.{field}", "must not be empty") for field in missing]
+        if reference.get("kind") == "Event" and version == "v1":
+            causes.append(invalid(where, reference, "/v1, Kind=Event is disallowed from being an owner"))
         if reference.get("controller"):
-            name = reference.get("name") or ""
+            name = f"{reference.get('kind') or ''}/{reference.get('name') or ''}"
             if controller:
                 detail = f'Only one reference can have Controller set to true. Found "true" in references for {controller} and {name}'
                 causes.append(invalid(path, references, detail))

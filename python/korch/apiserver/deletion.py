@@ -90,21 +90,13 @@ def _mark_namespace(resource: Resource, namespace: Object, now: float) -> Remova
 
 def _grace_period(resource: Resource, obj: Object, options: RemovalOptions) -> int:
     default = resource.strategy.default_grace_period_s
-    if default is None:
-        return 0
-    if _is_deleted_at_once(resource, obj):
+    at_once = resource.strategy.is_deleted_at_once
+    if default is None or (at_once is not None and at_once(obj)):
         return 0
     grace_s = options.grace_period_s
     if grace_s is None:
         grace_s = default(obj)
     return 1 if grace_s < 0 else grace_s
-
-
-def _is_deleted_at_once(resource: Resource, obj: Object) -> bool:
-    if resource.kind != "Pod":
-        return False
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
-    return not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed")
 
 
 def _shorten(metadata: Object, options: RemovalOptions, grace_s: int) -> bool:

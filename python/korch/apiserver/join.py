@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from korch.api.errors import ApiError, BadRequest, Forbidden
+from korch.api.names import is_dns_subdomain
 from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.identity import Authenticator
-from korch.apiserver.metadata_rules import dns_subdomain_errors
 
 _USERS = {
     "node": ("system:node:{name}", ("system:nodes",)),
@@ -62,7 +62,7 @@ def issue_for(authority: CertificateAuthority, body: JoinRequest) -> dict[str, s
     """Return signed certificates for a joiner. Raises BadRequest for a role, name, address or signing request that is no good."""
     if body.role not in _USERS:
         raise BadRequest(f"join: unknown role {body.role!r}: expected one of {', '.join(sorted(_USERS))}")
-    if dns_subdomain_errors(body.name):
+    if is_dns_subdomain(body.name):
         raise BadRequest(f"join: {body.name!r} is not a DNS-1123 subdomain")
     pattern, groups = _USERS[body.role]
     user = pattern.format(name=body.name)

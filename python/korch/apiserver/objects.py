@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from korch.api.errors import BadRequest, Conflict, Invalid
+from korch.api.errors import BadRequest, Cause, Conflict, Invalid
 from korch.api.errors import invalid as invalid_value
-from korch.apiserver.metadata_rules import metadata_causes, metadata_update_causes
+from korch.api.validation import validate_object_meta, validate_object_meta_update
 from korch.resources.resource import Context, Resource
 from korch.runtime.clock import rfc3339
 
@@ -56,7 +56,7 @@ def prepare_create(resource: Resource, obj: Object, context: Context) -> None:
     strategy.prepare_create(obj, context)
     if strategy.has_status and not strategy.keeps_status_on_create:
         obj.setdefault("status", {})
-    causes = metadata_causes(resource, obj["metadata"]) + strategy.validate(obj)
+    causes = _metadata_causes(resource, obj) + strategy.validate(obj)
     if causes:
         metadata = obj["metadata"]
         raise Invalid(resource.group, resource.kind, metadata.get("name") or metadata.get("generateName") or "", causes)
@@ -102,7 +102,7 @@ def prepare_update(resource: Resource, new: Object, old: Object, context: Contex
     strategy.prepare_update(new, old, context)
     if strategy.has_generation and new.get("spec") != old.get("spec"):
         new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
-    causes = metadata_update_causes(new["metadata"], old["metadata"]) + metadata_causes(resource, new["metadata"])
+    causes = validate_object_meta_update(new, old) + _metadata_causes(resource, new)
     causes += strategy.validate(new)
     causes += strategy.validate_update(new, old)
     _raise_if(resource, new, causes)
@@ -119,7 +119,7 @@ def prepare_status_update(resource: Resource, new: Object, old: Object, context:
         if field not in ("status", "metadata"):
             _take(new, old, field)
     strategy.prepare_status_update(new, old, context)
-    causes = metadata_update_causes(new["metadata"], old["metadata"]) + metadata_causes(resource, new["metadata"])
+    causes = validate_object_meta_update(new, old) + _metadata_causes(resource, new)
     causes += strategy.validate_status_update(new, old)
     _raise_if(resource, new, causes)
 
@@ -160,3 +160,7 @@ def _take(into: Object, source: Object, field: str) -> None:
 def _raise_if(resource: Resource, obj: Object, causes: list[Any]) -> None:
     if causes:
         raise Invalid(resource.group, resource.kind, obj["metadata"].get("name") or "", causes)
+
+
+def _metadata_causes(resource: Resource, obj: Object) -> list[Cause]:
+    return validate_object_meta(obj, namespaced=resource.namespaced, validate_name=resource.strategy.validate_name)

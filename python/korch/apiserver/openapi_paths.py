@@ -23,7 +23,6 @@ _BUILT_IN = "io.k8s."
 _READ_TYPES = ("application/json", "application/yaml")
 _WATCH_TYPES = (*_READ_TYPES, "application/json;stream=watch")
 _PATCH_TYPES = (
-    "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",

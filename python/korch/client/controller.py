@@ -18,6 +18,7 @@ would make that a lie. Mirrors controller-runtime's Controller and Kubernetes' C
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -111,7 +112,7 @@ class _Written(msgspec.Struct, frozen=True):
 _decode_written = msgspec.json.Decoder(_Written).decode
 
 
-class Controller:
+class Controller(ABC):
     """Base of all controllers. Subclasses set `name` and `watches`, and define `reconcile`."""
 
     name: ClassVar[str] = ""
@@ -131,14 +132,14 @@ class Controller:
         for watch in self.watches:
             self._informers.append(self._follow(watch))
 
+    @abstractmethod
     async def reconcile(self, key: str) -> Requeue | None:
         """Compare what is with what should be for the object `key` and write the difference. Errors raised are retried with backoff."""
-        raise NotImplementedError
 
-    async def on_start(self) -> None:
+    async def on_start(self) -> None:  # noqa: B027 - a hook that most controllers leave empty
         """Run once when the informers have synced and before the first reconcile; override to enqueue keys or start timers."""
 
-    async def background(self) -> None:
+    async def background(self) -> None:  # noqa: B027 - a hook that most controllers leave empty
         """Run beside the workers until cancelled; override for periodic sweeps. Returning is allowed."""
 
     def informer(self, resource: ResourceRef) -> Informer[Any]:

@@ -120,8 +120,13 @@ def test_metadata_of_a_plain_object_is_fine() -> None:
         ),
         (
             {"name": "a", "namespace": "d", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]},
-            ['metadata.ownerReferences.uid: Invalid value: "": must not be empty'],
+            ["metadata.ownerReferences[0].uid: Required value: must not be empty"],
         ),
+        (
+            {"name": "a", "namespace": "d", "ownerReferences": [{"apiVersion": "a/b/c", "kind": "Pod", "name": "p", "uid": "1"}]},
+            ['metadata.ownerReferences[0].apiVersion: Invalid value: "a/b/c": must be <group>/<version> or <version>'],
+        ),
+        ({"name": "a", "namespace": "a.b"}, ['metadata.namespace: Invalid value: "a.b": must not contain dots']),
         ({"name": "a", "namespace": "d", "generation": -1}, ["metadata.generation: Invalid value: -1: must be greater than or equal to 0"]),
     ],
 )

@@ -48,7 +48,7 @@ def test_label_selectors_parse(text, want):
         ("a=-x", 'unable to parse requirement: values[0][a]: Invalid value: "-x": a valid label must be an empty string or consist of'),
         ("-a", 'unable to parse requirement: key: Invalid value: "-a": name part must consist of alphanumeric characters'),
         ("/a", 'unable to parse requirement: key: Invalid value: "/a": prefix part must be non-empty'),
-        (f"a={'x' * 64}", f'unable to parse requirement: values[0][a]: Invalid value: "{"x" * 64}": must be no more than 63 characters'),
+        (f"a={'x' * 64}", f'unable to parse requirement: values[0][a]: Invalid value: "{"x" * 64}": must be no more than 63 bytes'),
     ],
 )
 def test_label_selectors_that_are_wrong_say_so_in_upstreams_words(text, message):

@@ -97,7 +97,7 @@ def test_the_pod_spec(kind: Any, spec: Object, expected: list[str]) -> None:
         ),
         (
             {"ports": [{"containerPort": 1, "name": "way-too-long-name"}]},
-            ['ports[0].name: Invalid value: "way-too-long-name": must be no more than 15 bytes'],
+            ['ports[0].name: Invalid value: "way-too-long-name": must be no more than 15 characters'],
         ),
         (
             {"ports": [{"containerPort": 1, "hostPort": 80}, {"containerPort": 2, "hostPort": 80}]},
