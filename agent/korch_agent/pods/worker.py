@@ -57,8 +57,9 @@ from korch_agent.volumes.volumes import Mounted, Volumes, objects_of
 RETRY_S_INITIAL = 1.0
 RETRY_S_MAX = 16.0
 CONFIG_RETRY_S = 10.0
-# The least time a container gets to end by itself, so that a hurried one is not always killed.
-GRACE_S_MIN = 2
+# What a container gets to end by itself when nothing is left of its grace period, because its preStop hook took it or none was
+# given; a period that was asked for is kept to the second. Upstream grants as much after a hook.
+GRACE_S_EXTENSION = 2
 REST_S = 60.0
 
 log = get_logger("pods")
@@ -518,6 +519,7 @@ class Worker:
         parts = self._parts
         monotonic = parts.seams.clock.monotonic
         began = monotonic()
+        left = action.grace_s
         try:
             spec = next((one for one in all_containers(self.pod) if one["name"] == action.name), {})
             hook = (spec.get("lifecycle") or {}).get("preStop")
@@ -529,8 +531,8 @@ class Worker:
                     problem = "context deadline exceeded"
                 if problem:
                     self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {problem}", action.name)
-            left = max(GRACE_S_MIN, round(action.grace_s - (monotonic() - began)))
-            await parts.runtime.stop_container(action.id, left)
+                left = max(GRACE_S_EXTENSION, round(action.grace_s - (monotonic() - began)))
+            await parts.runtime.stop_container(action.id, left or GRACE_S_EXTENSION)
         except (CriError, ConnectionError) as error:
             log.warning("container not stopped; trying again", pod=pod_key(self.pod), container=action.name, error=str(error))
             await asyncio.sleep(RETRY_S_INITIAL)

@@ -142,15 +142,28 @@ def test_a_deleted_pod_is_stopped_and_its_object_removed_at_once() -> None:
     assert reasons[-1] == "Killing"
 
 
-def test_a_container_that_ignores_the_stop_signal_gets_its_grace_and_no_more() -> None:
+@pytest.mark.parametrize("grace_s", [1, 7])
+def test_a_container_that_ignores_the_stop_signal_gets_its_grace_and_no_more(grace_s: int) -> None:
     async def story(node: OneNode) -> float:
         await node.create()
         await node.until(is_ready)
         node.runtime.ignores_term.add("c")
-        await node.delete(grace_s=7)
+        await node.delete(grace_s=grace_s)
         return await node.gone()
 
-    assert on_one_node(story) == pytest.approx(7, abs=0.5)
+    assert on_one_node(story) == pytest.approx(grace_s, abs=0.5)
+
+
+def test_a_hook_that_takes_the_whole_grace_leaves_two_seconds_to_stop_in() -> None:
+    async def story(node: OneNode) -> float:
+        hook = {"preStop": {"exec": {"command": ["sleep", "60"]}}}
+        await node.create(containers=[container("c", lifecycle=hook)])
+        await node.until(is_ready)
+        node.runtime.ignores_term.add("c")
+        await node.delete(grace_s=3)
+        return await node.gone()
+
+    assert on_one_node(story) == pytest.approx(5, abs=0.5)
 
 
 def test_a_shorter_grace_period_is_acted_upon_while_the_longer_one_runs() -> None:
