@@ -9,8 +9,8 @@ import sys
 import pytest
 
 STORY = """
-import logging, sys, structlog
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+import logging, sys
+logging.getLogger("korch").setLevel(logging.CRITICAL)
 clutter = [object() for _ in range(int(sys.argv[2]))]
 from korch.testing.cluster import SimCluster, SimConfig
 from korch.testing.objects import deployment, service

@@ -1,20 +1,24 @@
-"""The HTTP face: who asks and may they, then FastAPI's routes for the small documents and one route for every resource path.
+"""The HTTP face: who asks and may they, then one route for every resource path, and FastAPI for the small documents.
 
 `Front` is the outermost ASGI application: it parses the request, authenticates, authorizes, counts, and turns whatever goes
-wrong into a Status. Behind it stand FastAPI (version, health, metrics, discovery, OpenAPI) and, as its last route, the resource
-endpoint. A bug is logged with its traceback and answered with a Status of 500 that says nothing of it.
+wrong into a Status. Behind it stand plain routes for what every start and every client needs at once (resources, health,
+discovery), and FastAPI for the rest (version, metrics, OpenAPI), which is loaded when somebody asks for one of those: loading it
+takes as long as all else that a server needs to start. A bug is logged with its traceback and answered with a Status of 500 that
+says nothing of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from korch.api.errors import ApiError, Forbidden, InternalError, MethodNotAllowed, NoSuchPath
@@ -30,6 +34,9 @@ from korch.apiserver.request_info import RequestInfo, is_true, parse
 from korch.apiserver.resource_endpoint import ResourceEndpoint, refuse_socket
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 log = get_logger("apiserver")
 
@@ -182,18 +189,19 @@ class Documents:
         self._server_address = server_address
         self._openapi_lock = asyncio.Lock()
 
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of health and discovery."""
+        checks = [path + rest for path in ("/healthz", "/livez", "/readyz") for rest in ("", "/{check:path}")]
+        documents = ("/api", "/api/", "/apis", "/apis/", "/api/{version}", "/apis/{group}", "/apis/{group}/{version}")
+        return [*(Route(path, self.health) for path in checks), *(Route(path, self.discovery) for path in documents)]
+
     def add_to(self, app: FastAPI) -> None:
-        """Register the routes."""
+        """Register all other documents."""
         for path in ("/version", "/version/"):
             app.add_api_route(path, self.version)
         app.add_api_route("/metrics", self.metrics)
         app.add_api_route("/", self.paths)
-        for path in ("/healthz", "/livez", "/readyz"):
-            app.add_api_route(path, self.health)
-            app.add_api_route(path + "/{check:path}", self.health)
         app.add_api_route("/openapi/{document:path}", self.openapi)
-        for path in ("/api", "/api/", "/apis", "/apis/", "/api/{version}", "/apis/{group}", "/apis/{group}/{version}"):
-            app.add_api_route(path, self.discovery)
 
     async def version(self) -> Response:
         """Answer /version."""
@@ -241,23 +249,47 @@ class Documents:
         return Response(body, found.status, headers)
 
 
-def build_app(documents: Documents, endpoint: ResourceEndpoint, routes: Sequence[BaseRoute] = ()) -> FastAPI:
+class _OnDemand:
+    """An ASGI application that is made, beside the loop, when it is first asked for something."""
+
+    def __init__(self, make: Callable[[], Any], runtime: Runtime) -> None:
+        self._make = make
+        self._runtime = runtime
+        self._lock = asyncio.Lock()
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._app is None:
+            async with self._lock:
+                if self._app is None:
+                    self._app = await self._runtime.offload.run(self._make)
+        await self._app(scope, receive, send)
+
+
+def build_app(documents: Documents, endpoint: ResourceEndpoint, routes: Sequence[BaseRoute], runtime: Runtime) -> Starlette:
     """Return the application that stands behind `Front`. `routes` come before all others, resource paths next."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.router.routes.extend(routes)
     resources = _Resources(endpoint)
+    listed = list(routes)
     for path in ("/api/{version}/{rest:path}", "/apis/{group}/{version}/{rest:path}"):
-        app.router.routes.append(Route(path, resources, methods=_METHODS))
-        app.router.routes.append(WebSocketRoute(path, resources))
-    documents.add_to(app)
+        listed += [Route(path, resources, methods=_METHODS), WebSocketRoute(path, resources)]
+    handlers: Any = {ApiError: _refuse, HTTPException: _refuse}
 
-    async def refuse(_request: Request, error: Exception) -> Response:
-        shown = error if isinstance(error, ApiError) else _as_status(error)
-        return Response(dump(shown.status()), shown.code, shown.headers, "application/json")
+    def make_rest() -> FastAPI:
+        from fastapi import FastAPI
 
-    app.add_exception_handler(ApiError, refuse)
-    app.add_exception_handler(HTTPException, refuse)
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, exception_handlers=handlers)
+        documents.add_to(app)
+        return app
+
+    rest = Mount("", _OnDemand(make_rest, runtime))
+    app = Starlette(routes=[*listed, *documents.routes(), rest], exception_handlers=handlers)
+    app.router.redirect_slashes = False
     return app
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    shown = error if isinstance(error, ApiError) else _as_status(error)
+    return Response(dump(shown.status()), shown.code, shown.headers, "application/json")
 
 
 def _as_status(error: Exception) -> ApiError:

@@ -110,9 +110,9 @@ class ApiServer:
             runtime=runtime,
             server_address=f"{config.advertise_host}:{config.advertise_port}",
         )
-        self.fastapi = build_app(documents, self.endpoint, config.routes)
+        self._inner = build_app(documents, self.endpoint, config.routes, runtime)
         self.app = Front(
-            self.fastapi, runtime=runtime, authenticator=config.authenticator, authorizer=config.authorizer, metrics=self.metrics
+            self._inner, runtime=runtime, authenticator=config.authenticator, authorizer=config.authorizer, metrics=self.metrics
         )
 
     @property
@@ -236,7 +236,7 @@ class ApiServer:
             else:
                 chunks.append(message.get("body", b""))
 
-        await self.fastapi_as(APISERVER)(scope, receive, send)
+        await self._application_for(APISERVER)(scope, receive, send)
         answer = b"".join(chunks)
         if code >= 400:
             try:
@@ -245,7 +245,7 @@ class ApiServer:
                 raise ApiError(code, "InternalError", answer.decode(errors="replace")) from None
         return answer
 
-    def fastapi_as(self, user: User) -> Front:
+    def _application_for(self, user: User) -> Front:
         """Return the whole application for one user who has proven it otherwise (an in-process client)."""
         trusted = AllowEverybody(user)
-        return Front(self.fastapi, runtime=self._runtime, authenticator=trusted, authorizer=trusted, metrics=self.metrics)
+        return Front(self._inner, runtime=self._runtime, authenticator=trusted, authorizer=trusted, metrics=self.metrics)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import aiohttp
 import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -86,6 +85,8 @@ def kubeconfig_bytes(url: str, authority: bytes, certificate: bytes, key: bytes,
 
 
 async def _fetch_authority(url: str, pin: str) -> bytes:
+    import aiohttp
+
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session,
         session.get(f"{url.rstrip('/')}/korch/v1/ca", ssl=False) as response,
@@ -99,6 +100,8 @@ async def _fetch_authority(url: str, pin: str) -> bytes:
 
 
 async def _post(url: str, body: dict[str, object], token: str, authority: bytes) -> dict[str, object]:
+    import aiohttp
+
     context = ssl.create_default_context(cadata=authority.decode())
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     async with (

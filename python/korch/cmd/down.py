@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 
+from korch.cmd.control import ask
 from korch.cmd.layout import Layout
-from korch.cmd.process import end_processes, recorded_processes, start_time
+from korch.cmd.process import end_processes
+from korch.cmd.process_record import recorded_processes, start_time
 from korch.cmd.underlay import Underlay
 
 _STOP_TIMEOUT_S = 90
@@ -34,14 +36,12 @@ def down(data_dir: str | None, purge: bool) -> None:
 
 
 async def _stop_supervisor(layout: Layout) -> bool:
-    from korch.cmd.supervisor import ask
-
-    state = await ask(layout, {"do": "status"})
+    state = ask(layout, {"do": "status"})
     if state is None:
         return False
     pid = state["supervisor"]["pid"]
     began = start_time(pid)
-    await ask(layout, {"do": "stop"})
+    ask(layout, {"do": "stop"})
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     while start_time(pid) == began and time.monotonic() < deadline:
         await asyncio.sleep(0.05)

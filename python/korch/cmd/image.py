@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from korch.cmd.control import ask
 from korch.cmd.layout import Layout
 
 
@@ -31,9 +32,7 @@ def import_(files: tuple[Path, ...], data_dir: str | None) -> None:
 
 
 async def _import_into_running(layout: Layout, files: tuple[Path, ...]) -> None:
-    from korch.cmd.supervisor import ask
-
-    state = await ask(layout, {"do": "status"})
+    state = ask(layout, {"do": "status"})
     sockets = [
         (node["name"], node["containerd"]["socket"]) for node in (state or {}).get("nodes", []) if node.get("containerd", {}).get("pid")
     ]

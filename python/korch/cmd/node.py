@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
 
+from korch.cmd.control import ask
 from korch.cmd.layout import Layout
 
 
@@ -16,10 +16,8 @@ def node() -> None:
 
 
 def _ask(data_dir: str | None, request: dict[str, Any]) -> None:
-    from korch.cmd.supervisor import ask
-
     layout = Layout.at(data_dir)
-    answer = asyncio.run(ask(layout, request))
+    answer = ask(layout, request)
     if answer is None:
         raise click.ClickException(f"no cluster runs in {layout.root}")
     if "error" in answer:

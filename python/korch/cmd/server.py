@@ -8,7 +8,7 @@ import ipaddress
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -25,19 +25,22 @@ from korch.apiserver.authz.authenticated import AuthenticatedOnly
 from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.identity import User
 from korch.apiserver.join import join_routes
+from korch.apiserver.request_info import RequestInfo
 from korch.apiserver.server import ApiServer, ServerConfig
-from korch.apiserver.streaming import AgentCredentials, Streaming
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
+from korch.cmd.credentials import write_credentials
 from korch.cmd.layout import Layout
-from korch.cmd.supervisor import write_credentials
 from korch.controllers import ControllerConfig, all_controllers
 from korch.resources import catalogue
 from korch.runtime.context import Runtime
 from korch.runtime.log import configure, get_logger
 from korch.scheduler.scheduler import Scheduler
 from korch.storage import Storage
+
+if TYPE_CHECKING:
+    from korch.apiserver.streaming import Streaming
 
 _FRONT_THREADS = 2
 _STOP_GRACE_S = 2
@@ -142,7 +145,8 @@ class Server:
                 ],
             ),
         )
-        self._streaming = self._connect_agents()
+        self._streaming: Streaming | None = None
+        self._connect_agents()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then stop taking requests, end the watches, flush the store."""
@@ -171,7 +175,8 @@ class Server:
                     task.cancel()
         finally:
             await self._runtime.offload.run(front.stop, _STOP_GRACE_S * 1000)
-            await self._streaming.close()
+            if self._streaming is not None:
+                await self._streaming.close()
             await self._storage.close()
 
     def _components(self) -> Iterator[tuple[str, Any]]:
@@ -226,19 +231,31 @@ class Server:
             threads=_FRONT_THREADS,
         )
 
-    def _connect_agents(self) -> Streaming:
-        pki = self._layout.pki
-        credentials = AgentCredentials(str(pki / "kubelet-client.crt"), str(pki / "kubelet-client.key"), str(pki / "ca.crt"))
-        streaming = Streaming(self._object, credentials)
+    def _connect_agents(self) -> None:
+        """Let logs, exec and the like be carried to agents. What carries them is loaded when it is first asked for."""
         endpoint = self._api.endpoint
-        endpoint.connectors["pods", "log"] = streaming.log
-        endpoint.socket_connectors["pods", "log"] = streaming.log_socket
-        endpoint.socket_connectors["pods", "exec"] = streaming.command_socket
-        endpoint.socket_connectors["pods", "attach"] = streaming.command_socket
-        endpoint.socket_connectors["pods", "portforward"] = streaming.port_forward_socket
+
+        def carry(name: str) -> Any:
+            async def carried(request: Any, info: RequestInfo) -> Any:
+                return await getattr(self._carrier(), name)(request, info)
+
+            return carried
+
+        endpoint.connectors["pods", "log"] = carry("log")
+        endpoint.socket_connectors["pods", "log"] = carry("log_socket")
+        for subresource, name in (("exec", "command_socket"), ("attach", "command_socket"), ("portforward", "port_forward_socket")):
+            endpoint.socket_connectors["pods", subresource] = carry(name)
         for plural in ("pods", "services", "nodes"):
-            endpoint.connectors[plural, "proxy"] = streaming.proxy
-        return streaming
+            endpoint.connectors[plural, "proxy"] = carry("proxy")
+
+    def _carrier(self) -> Streaming:
+        if self._streaming is None:
+            from korch.apiserver.streaming import AgentCredentials, Streaming
+
+            pki = self._layout.pki
+            credentials = AgentCredentials(str(pki / "kubelet-client.crt"), str(pki / "kubelet-client.key"), str(pki / "ca.crt"))
+            self._streaming = Streaming(self._object, credentials)
+        return self._streaming
 
     def _object(self, plural: str, namespace: str, name: str) -> dict[str, Any]:
         """Return an object of the core group. Raises NotFound."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
 import click
 import orjson
 
+from korch.cmd.control import ask
 from korch.cmd.layout import Layout
 
 
@@ -17,11 +17,9 @@ from korch.cmd.layout import Layout
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def status(data_dir: str | None, output: str) -> None:
     """Show what runs and whether it is ready."""
-    from korch.cmd.supervisor import ask
-
     layout = Layout.at(data_dir)
     try:
-        state = asyncio.run(ask(layout, {"do": "status"}, timeout_s=5))
+        state = ask(layout, {"do": "status"}, timeout_s=5)
     except TimeoutError:
         state = _stopped(layout) | {"state": "not ready", "problems": ["the supervisor does not answer"]}
     state = state or _stopped(layout)

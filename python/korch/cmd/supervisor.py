@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,16 +20,17 @@ import orjson
 
 from korch.api.errors import ApiError
 from korch.api.gvk import NODES, SERVICE_ACCOUNTS
-from korch.client.http import HttpClient
-from korch.client.join import TOKEN_PREFIX, kubeconfig_bytes
-from korch.client.kubeconfig import client_from_kubeconfig
 from korch.cmd.layout import Layout
-from korch.cmd.process import Child, Command, ProcessRecord
+from korch.cmd.probe import Probe
+from korch.cmd.process import Child, Command
+from korch.cmd.process_record import ProcessRecord
 from korch.cmd.underlay import NodeNetwork, Underlay
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
 
 _LOOK_EVERY_S = 0.5
+# How long to wait before the next look while something is not ready yet.
+_LOOK_AGAIN_S = 0.05
 _LOOK_TIMEOUT_S = 3
 # An answer to `korch status` rests on a look that is no older than this.
 _FRESH_S = 0.05
@@ -89,7 +89,8 @@ class Supervisor:
         self._findings = _Findings()
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
-        self._client: HttpClient | None = None
+        self._probe: Probe | None = None
+        self._looked = asyncio.Condition()
         self._url = f"https://{options.bind}"
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -118,8 +119,7 @@ class Supervisor:
             pass
         finally:
             control.close()
-            if self._client is not None:
-                await self._client.close()
+            self._forget_probe()
             await self._runtime.offload.run(self._take_back)
 
     def stop(self) -> None:
@@ -220,7 +220,7 @@ class Supervisor:
     async def _look_for_ever(self) -> None:
         while True:
             await self._look_again()
-            await asyncio.sleep(_LOOK_EVERY_S if not self._problems() else 0.1)
+            await asyncio.sleep(_LOOK_EVERY_S if not self._problems() else _LOOK_AGAIN_S)
 
     async def _look_again(self) -> None:
         """Take a fresh look, unless one has just ended; what cannot be seen in time counts as not ready."""
@@ -232,29 +232,34 @@ class Supervisor:
                 async with asyncio.timeout(_LOOK_TIMEOUT_S):
                     self._findings = await self._look()
             except (ApiError, OSError, TimeoutError) as error:
+                # A thread may still wait for an answer on the connection: the next look takes another one.
+                self._forget_probe()
                 self._findings = _Findings(api=str(error) or f"no answer within {_LOOK_TIMEOUT_S} s")
             self._looked_at = clock.monotonic()
+        async with self._looked:
+            self._looked.notify_all()
 
     async def _look(self) -> _Findings:
-        if self._client is None:
-            if not self._layout.kubeconfig.exists():
+        if self._probe is None:
+            # The server is there when its socket is: no need to knock before.
+            if not (self._layout.kubeconfig.exists() and self._layout.api_socket.exists()):
                 return _Findings()
-            self._client = client_from_kubeconfig(self._layout.kubeconfig)
-        client = self._client
-        found = _Findings(api="")
-        await client.raw("GET", "/readyz")
-        found.components = orjson.loads(await client.raw("GET", "/korch/v1/components"))
-        try:
-            await client.get(SERVICE_ACCOUNTS, "default", namespace="default")
-            found.service_account = ""
-        except ApiError as error:
-            found.service_account = error.message
-        for raw in (await client.list(NODES)).items:
-            node = orjson.loads(raw)
-            found.nodes[node["metadata"]["name"]] = node
+            self._probe = Probe(self._layout, self._options.bind, timeout_s=_LOOK_TIMEOUT_S)
+        found = await self._runtime.offload.run(_see, self._probe)
         if len(self._nodes) > 1:
             await self._route_pods(found.nodes)
         return found
+
+    def _forget_probe(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.close()
+
+    async def _wait_ready(self, timeout_s: float) -> None:
+        """Return when a look finds everything ready, or after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._looked:
+                await self._looked.wait_for(lambda: not self._problems() or self._stop.is_set())
 
     async def _route_pods(self, nodes: dict[str, dict[str, Any]]) -> None:
         for name, node in self._nodes.items():
@@ -340,6 +345,9 @@ class Supervisor:
             case "status":
                 await self._look_again()
                 return self.describe()
+            case "wait":
+                await self._wait_ready(float(request.get("seconds", 0)))
+                return self.describe()
             case "stop":
                 self.stop()
                 return {"state": "stopping"}
@@ -365,35 +373,19 @@ class _Stopped(Exception):
     """Ends the task group once everything in it was stopped."""
 
 
+def _see(probe: Probe) -> _Findings:
+    """Return what the API shows. Raises ApiError, OSError. Blocks."""
+    found = _Findings(api="", components=probe.json("/korch/v1/components"))
+    probe.get("/readyz")
+    try:
+        probe.get(SERVICE_ACCOUNTS.path("default", "default"))
+        found.service_account = ""
+    except ApiError as error:
+        found.service_account = error.message
+    found.nodes = {node["metadata"]["name"]: node for node in probe.json(NODES.path())["items"]}
+    return found
+
+
 def _is_node_ready(node: dict[str, Any] | None) -> bool:
     conditions = (node or {}).get("status", {}).get("conditions", [])
     return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
-
-
-def write_credentials(layout: Layout, url: str, authority: bytes, certificate: bytes, key: bytes, pin: str) -> None:
-    """Write the admin kubeconfig, and the join token if there is none yet. Blocks on the disk."""
-    content = kubeconfig_bytes(url, authority, certificate, key, user="korch-admin")
-    _write_private(layout.kubeconfig, content)
-    if not layout.token.exists() or f".{pin}." not in layout.token.read_text():
-        _write_private(layout.token, f"{TOKEN_PREFIX}.{pin}.{secrets.token_hex(16)}\n".encode())
-
-
-def _write_private(file: Path, content: bytes) -> None:
-    draft = file.with_name(f".{file.name}.draft")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(content)
-    draft.replace(file)
-
-
-async def ask(layout: Layout, request: dict[str, Any], *, timeout_s: float = 30) -> dict[str, Any] | None:
-    """Return the supervisor's answer, or None when no supervisor runs for this data directory."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_unix_connection(str(layout.control_socket), limit=1 << 24)
-            writer.write(orjson.dumps(request) + b"\n")
-            await writer.drain()
-            line = await reader.readline()
-            writer.close()
-    except (FileNotFoundError, ConnectionError):
-        return None
-    return orjson.loads(line) if line else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import shutil
@@ -14,10 +13,14 @@ from pathlib import Path
 
 import click
 
+from korch.cmd.control import ask
 from korch.cmd.layout import Layout
-from korch.cmd.process import recorded_processes
+from korch.cmd.process_record import recorded_processes
 
 _READY_TIMEOUT_S = 180
+# The supervisor answers as soon as all is ready, at the latest after this long; in between we see whether it still lives.
+_WAIT_S = 2.0
+_SOCKET_POLL_S = 0.01
 _NODE_TOOLS = ("containerd", "runc", "ip", "nft", "nsenter")
 
 
@@ -109,19 +112,19 @@ def _check_tools() -> None:
 
 
 def _wait_ready(layout: Layout, process: subprocess.Popen[bytes], log_file: Path) -> None:
-    from korch.cmd.supervisor import ask
-
     deadline, problems = time.monotonic() + _READY_TIMEOUT_S, []
     while time.monotonic() < deadline:
         if process.poll() is not None:
             tail = "\n".join(log_file.read_text(errors="replace").splitlines()[-15:])
             raise click.ClickException(f"the supervisor ended with code {process.returncode}:\n{tail}")
-        state = asyncio.run(ask(layout, {"do": "status"}))
-        if state is not None:
-            if state["ready"]:
-                return
+        state = ask(layout, {"do": "wait", "seconds": _WAIT_S})
+        if state is None:
+            # It does not listen yet.
+            time.sleep(_SOCKET_POLL_S)
+        elif state["ready"]:
+            return
+        else:
             problems = state["problems"]
-        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     process.wait()
     raise click.ClickException(f"not ready after {_READY_TIMEOUT_S} s, stopped again. Open problems:\n  " + "\n  ".join(problems))

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
+
+from korch.runtime.log import ROOT
 
 if TYPE_CHECKING:
     # Importing the whole control plane takes a second; sessions without simulations shall not pay for it.
@@ -91,11 +92,13 @@ def cluster(request: pytest.FixtureRequest) -> Generator[SimCluster]:
     """A simulated cluster for the test's seed; it is started before the test's first line and checked after its last."""
     from korch.testing.cluster import SimCluster
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    logger = logging.getLogger(ROOT)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
     made = SimCluster(request.param, _config(request.node.get_closest_marker("sim")))
     request.node.stash[_CLUSTER] = made
     yield made
-    structlog.reset_defaults()
+    logger.setLevel(before)
 
 
 _CLUSTER: pytest.StashKey[SimCluster] = pytest.StashKey()
