@@ -18,16 +18,9 @@ PATHS = {
     "group": "/apis/apps",
     "core": "/api/v1",
     **{
-        group: f"/apis/{group}/v1"
-        for group in (
-            "apps",
-            "authentication.k8s.io",
-            "authorization.k8s.io",
-            "batch",
-            "coordination.k8s.io",
-            "discovery.k8s.io",
-            "events.k8s.io",
-        )
+        one.group if one.version == "v1" else f"{one.group}-{one.version}": f"/apis/{one.group}/{one.version}"
+        for one in catalogue().all()
+        if one.group
     },
 }
 
@@ -55,19 +48,20 @@ def test_aggregated_documents(path: str) -> None:
 
 def test_every_kind_is_in_both_forms() -> None:
     legacy = {
-        (group, row["name"])
+        (path.removeprefix("/apis/") if path != "/api/v1" else "v1", row["name"])
         for group, path in PATHS.items()
         if group not in ("api", "apis", "group")
         for row in body(path)["resources"]
         if "/" not in row["name"]
     }
     aggregated = {
-        (item["metadata"].get("name", "core"), row["resource"])
+        ("/".join([*item["metadata"].values(), version["version"]]), row["resource"])
         for path in ("/api", "/apis")
         for item in body(path, AGGREGATED)["items"]
-        for row in item["versions"][0]["resources"]
+        for version in item["versions"]
+        for row in version["resources"]
     }
-    declared = {(one.group or "core", one.plural) for one in catalogue().all()}
+    declared = {(one.api_version, one.plural) for one in catalogue().all()}
     assert legacy == aggregated == declared
 
 

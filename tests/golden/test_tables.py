@@ -9,9 +9,12 @@ from korch.apiserver.table import to_table
 from korch.resources import catalogue
 from korch.resources.resource import Resource
 from tests.golden import check
-from tests.golden.samples import NOW, PODS, SAMPLES
+from tests.golden.kind_samples import KIND_SAMPLES
+from tests.golden.samples import NOW, PODS
+from tests.golden.samples import SAMPLES as FIRST_SAMPLES
 
-KINDS = {(one.group, one.plural): one for one in catalogue().all()}
+SAMPLES = FIRST_SAMPLES | KIND_SAMPLES
+KINDS = {(one.group, one.plural): one for one in reversed(catalogue().all())}
 STORED = [key for key, one in KINDS.items() if not one.is_virtual]
 
 

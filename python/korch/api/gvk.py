@@ -51,4 +51,5 @@ CONTROLLER_REVISIONS = ResourceRef("apps", "v1", "controllerrevisions", "Control
 JOBS = ResourceRef("batch", "v1", "jobs", "Job")
 CRON_JOBS = ResourceRef("batch", "v1", "cronjobs", "CronJob")
 ENDPOINT_SLICES = ResourceRef("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+CLUSTER_ROLES = ResourceRef("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 LEASES = ResourceRef("coordination.k8s.io", "v1", "leases", "Lease")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -22,6 +23,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from korch.api.errors import ApiError, Forbidden, InternalError, MethodNotAllowed, NoSuchPath
+from korch.apiserver.authn.impersonation import impersonated
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.document import Answer
 from korch.apiserver.encoding import dump
@@ -32,6 +34,7 @@ from korch.apiserver.metrics import CONTENT_TYPE, Metrics
 from korch.apiserver.openapi import OpenAPI
 from korch.apiserver.request_info import RequestInfo, is_true, parse
 from korch.apiserver.resource_endpoint import ResourceEndpoint, refuse_socket
+from korch.apiserver.selection import selected_name
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
 
@@ -95,7 +98,7 @@ class Front:
         exchange = Exchange(scope, receive, counted, headers=headers, query=query, info=info, user=User(""), offload=self._runtime.offload)
         self._metrics.begin(info)
         try:
-            exchange.user = self._admitted(headers, info)
+            exchange.user = self._admitted(scope, headers, info)
             scope[_EXCHANGE] = exchange
             await self._inner(scope, receive, counted)
         except ApiError as error:
@@ -114,18 +117,23 @@ class Front:
     async def _socket(self, scope: Any, receive: Any, send: Any, headers: Any, query: Any, info: RequestInfo) -> None:
         socket = WebSocket(scope, receive, send)
         try:
-            user = self._admitted(headers, info)
+            user = self._admitted(scope, headers, info)
             scope[_EXCHANGE] = (user, query, info)
             await self._inner(scope, receive, send)
         except ApiError as error:
             await refuse_socket(socket, error)
 
-    def _admitted(self, headers: dict[str, str], info: RequestInfo) -> User:
-        """Return who asks. Raises Unauthorized, Forbidden."""
+    def _admitted(self, scope: Any, headers: dict[str, str], info: RequestInfo) -> User:
+        """Return who asks, or whom he may act as. Raises Unauthorized, Forbidden, BadRequest."""
         user = self._authenticator.authenticate(headers)
-        reason = self._authorizer.authorize(user, info)
-        if reason:
-            raise forbidden(user, info, reason)
+        if any(name.startswith("impersonate-") for name in headers):
+            user = impersonated(user, scope["headers"], self._authorizer)
+        if info.field_selector and not info.name and (name := selected_name(info.field_selector)):
+            # Rules that name objects hold for lists of one object too.
+            info = replace(info, name=name)
+        verdict = self._authorizer.authorize(user, info)
+        if not verdict.is_allowed:
+            raise forbidden(user, info, verdict.reason)
         return user
 
 
@@ -135,12 +143,14 @@ def bug() -> ApiError:
 
 
 def forbidden(user: User, info: RequestInfo, reason: str) -> ApiError:
-    """Return upstream's refusal: who may not do what, where, and why."""
+    """Return upstream's refusal: who may not do what, where, and why (when `reason` is not empty)."""
+    because = f": {reason}" if reason else ""
     if not info.is_resource:
-        return ApiError(403, "Forbidden", f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}": {reason}')
+        message = f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"{because}'
+        return ApiError(403, "Forbidden", message, details={})
     resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
     scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
-    why = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {scope}: {reason}'
+    why = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {scope}{because}'
     return Forbidden(info.group, info.resource, info.name, why)
 
 

@@ -1,7 +1,7 @@
 """Who asks, and may they: the two protocols between the request pipeline and its authenticators and authorizers.
 
-An authenticator turns headers into a `User` (or raises Unauthorized); an authorizer turns (user, request) into "" or the
-reason for a refusal. Both are synchronous: answers come from memory, because they stand in front of every request.
+An authenticator turns headers into a `User` (or raises Unauthorized); an authorizer turns (user, request) into a `Verdict`. Both
+are synchronous: answers come from memory, because they stand in front of every request.
 """
 
 from __future__ import annotations
@@ -28,6 +28,18 @@ ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 APISERVER = User("system:apiserver", groups=("system:masters", "system:authenticated"))
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An authorizer's answer. `reason` may be shown to the user; it may be empty either way."""
+
+    is_allowed: bool
+    reason: str = ""
+
+
+ALLOWED = Verdict(True)
+NO_OPINION = Verdict(False)
+
+
 class Authenticator(Protocol):
     """Says who sent a request."""
 
@@ -39,8 +51,8 @@ class Authenticator(Protocol):
 class Authorizer(Protocol):
     """Says whether a user may do what a request asks."""
 
-    def authorize(self, user: User, request_info: RequestInfo) -> str:
-        """Return "" when allowed, else the reason, which may be shown to the user."""
+    def authorize(self, user: User, request_info: RequestInfo) -> Verdict:
+        """Return whether the request may go on. Nobody's allowance is a refusal."""
         ...
 
 
@@ -54,6 +66,6 @@ class AllowEverybody:
         """Return the one user, whatever the headers."""
         return self._user
 
-    def authorize(self, user: User, request_info: RequestInfo) -> str:
-        """Return "": allowed."""
-        return ""
+    def authorize(self, user: User, request_info: RequestInfo) -> Verdict:
+        """Allow it."""
+        return ALLOWED

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_COLLECTION_VERBS = ("list", "watch", "deletecollection")
 # Path parts below a namespace that belong to the namespace itself.
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 # Subresources behind which the rest of the path is the target's own.
@@ -20,7 +21,8 @@ _PATH_SUBRESOURCES = ("proxy",)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestInfo:
     """A parsed request. `verb` is Kubernetes' (get, list, watch, create, update, patch, delete, deletecollection), or the
-    lower-case HTTP method when `is_resource` is False. `tail` is the path behind `.../proxy`, with its leading slash."""
+    lower-case HTTP method when `is_resource` is False. `tail` is the path behind `.../proxy`, with its leading slash;
+    `field_selector` is the query's, of requests on collections."""
 
     verb: str
     path: str
@@ -33,6 +35,7 @@ class RequestInfo:
     subresource: str = ""
     name: str = ""
     tail: str = ""
+    field_selector: str = ""
 
 
 def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
@@ -78,6 +81,7 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
         subresource=subresource,
         name=name,
         tail=tail,
+        field_selector=query.get("fieldSelector", "") if verb in _COLLECTION_VERBS else "",
     )
 
 

@@ -33,3 +33,19 @@ def single_name(selector: Requirements) -> str:
         if target == "field" and key == "metadata.name" and operator == "=":
             return values[0]
     return ""
+
+
+def selected_name(field_selector: str) -> str:
+    """Return the name when a field selector as text allows one object name only, else "" (for bad syntax too)."""
+    return selected_value(field_selector, "metadata.name")
+
+
+def selected_value(field_selector: str, field: str) -> str:
+    """Return the one value that a field selector as text asks of `field`, "" when it does not (or is no selector)."""
+    if field not in field_selector:
+        return ""
+    try:
+        wanted = parse_fields(field_selector)
+    except SelectorError:
+        return ""
+    return next((values[0] for _, key, operator, values in wanted if key == field and operator == "="), "")

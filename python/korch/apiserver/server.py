@@ -20,11 +20,17 @@ from korch.api.errors import ApiError
 from korch.apiserver.admission import Admission
 from korch.apiserver.admission.default_toleration_seconds import TOLERATION_S_DEFAULT, DefaultTolerationSeconds
 from korch.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from korch.apiserver.admission.node_restriction import NodeRestriction
 from korch.apiserver.admission.priority import Priority
 from korch.apiserver.admission.service_account import ServiceAccount
 from korch.apiserver.allocation import ServiceAllocator
 from korch.apiserver.authn import reviews
 from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
+from korch.apiserver.authz.escalation import EscalationCheck
+from korch.apiserver.authz.node import node_of
+from korch.apiserver.authz.policy import ensure_policy
+from korch.apiserver.authz.rbac import Rbac
+from korch.apiserver.authz.rules import EVERYTHING
 from korch.apiserver.bootstrap import Bootstrap
 from korch.apiserver.codec import Codec
 from korch.apiserver.discovery import Discovery
@@ -51,7 +57,8 @@ class ServerConfig:
     """How a server presents itself and whom it believes.
 
     `node_port_range` includes both ends. `advertise_host` is an IP address: what the Service `kubernetes` leads to. `tokens`
-    answers TokenReviews and TokenRequests. `routes` are served before all others, `toleration_s` is what pods get by default.
+    answers TokenReviews and TokenRequests. With `rbac` (which `authorizer` should contain) the default roles are kept in the store,
+    and nobody can grant what he does not have. `routes` are served before all others, `toleration_s` is what pods get by default.
     """
 
     service_cidr: str = "10.96.0.0/16"
@@ -60,6 +67,7 @@ class ServerConfig:
     advertise_port: int = 6443
     authenticator: Authenticator = field(default_factory=AllowEverybody)
     authorizer: Authorizer = field(default_factory=AllowEverybody)
+    rbac: Rbac | None = None
     tokens: ServiceAccountTokens | None = None
     toleration_s: int = TOLERATION_S_DEFAULT
     routes: Sequence[BaseRoute] = ()
@@ -94,10 +102,12 @@ class ApiServer:
             address=config.advertise_host,
             port=config.advertise_port,
         )
+        self._has_policy = config.rbac is None
         self.health = Health(
             live={"ping": lambda: "", "storage": self._storage_problem},
             ready={
                 "poststarthook/bootstrap": lambda: "" if self._bootstrap.is_done else "the system's objects do not exist yet",
+                "poststarthook/rbac/bootstrap-roles": lambda: "" if self._has_policy else "the default roles do not exist yet",
                 "shutdown": lambda: "the server is shutting down" if self._closing.is_set() else "",
             },
         )
@@ -148,6 +158,9 @@ class ApiServer:
     async def run(self) -> None:
         """Keep the system's objects right; returns only when cancelled, and then ends all watches."""
         try:
+            if self._config.rbac is not None:
+                await ensure_policy(self._records, self._runtime)
+                self._has_policy = True
             await self._bootstrap.run()
         finally:
             self.close_streams()
@@ -158,12 +171,16 @@ class ApiServer:
 
     def _admission(self) -> list[Admission]:
         records, catalogue = self._records, self._catalogue
-        return [
+        plugins: list[Admission] = [
             NamespaceLifecycle(records, catalogue),
+            NodeRestriction(records),
             Priority(records, catalogue),
             DefaultTolerationSeconds(self._config.toleration_s),
             ServiceAccount(records, catalogue, self._runtime.rng),
         ]
+        if self._config.rbac is not None:
+            plugins.append(EscalationCheck(self._config.rbac))
+        return plugins
 
     def _add_reviews(self) -> None:
         answerers, authorizer, tokens = self.dispatch.answerers, self._config.authorizer, self._config.tokens
@@ -175,7 +192,7 @@ class ApiServer:
 
         for plural in ("selfsubjectaccessreviews", "subjectaccessreviews", "localsubjectaccessreviews"):
             answerers[access, plural, ""] = review_access
-        answerers[access, "selfsubjectrulesreviews", ""] = lambda target, review: reviews.review_rules(review, authorizer, target.user)
+        answerers[access, "selfsubjectrulesreviews", ""] = self._review_rules
         answerers["authentication.k8s.io", "selfsubjectreviews", ""] = lambda target, review: reviews.review_self(review, target.user)
         if tokens is None:
             return
@@ -186,6 +203,12 @@ class ApiServer:
 
         answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, tokens)
         answerers["", "serviceaccounts", "token"] = request_token
+
+    def _review_rules(self, target: Target, review: Object) -> Object:
+        user, rbac = target.user, self._config.rbac
+        namespace = str((review.get("spec") or {}).get("namespace") or "")
+        rules = EVERYTHING if rbac is None else rbac.rules_for(user, namespace)
+        return reviews.review_rules(review, rules, is_complete=not node_of(user))
 
     def _rebuild_services(self) -> None:
         services = self._catalogue.get("", "v1", "services")

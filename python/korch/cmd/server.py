@@ -21,7 +21,9 @@ from korch._core import native
 from korch.api.errors import NotFound
 from korch.apiserver.authn.authenticator import ClusterAuthenticator
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, ServiceAccountTokens
-from korch.apiserver.authz.authenticated import AuthenticatedOnly
+from korch.apiserver.authz.chain import Chain
+from korch.apiserver.authz.node import NodeAuthorizer
+from korch.apiserver.authz.rbac import Rbac, SuperUsers
 from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.identity import User
 from korch.apiserver.join import join_routes
@@ -125,6 +127,7 @@ class Server:
             lookup=self._uid_of,
         )
         self._authenticator = ClusterAuthenticator(self._tokens, layout.token.read_text().strip())
+        rbac = Rbac(self._storage)
         host, _, port = options.advertise.rpartition(":")
         self._api = ApiServer(
             runtime,
@@ -135,7 +138,8 @@ class Server:
                 advertise_host=host,
                 advertise_port=int(port),
                 authenticator=self._authenticator,
-                authorizer=AuthenticatedOnly(),
+                authorizer=Chain([SuperUsers(), NodeAuthorizer(self._storage), rbac]),
+                rbac=rbac,
                 tokens=self._tokens,
                 routes=[
                     *join_routes(self._authority, self._authenticator),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
+from korch.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from korch.controllers.config import ControllerConfig
 from korch.controllers.daemonset import DaemonSetController
 from korch.controllers.deployment import DeploymentController
@@ -35,6 +36,7 @@ __all__ = ["ControllerConfig", "all_controllers"]
 
 # Controllers that know only the cluster, and those that are told settings too.
 _PLAIN: tuple[type[Controller], ...] = (
+    ClusterRoleAggregationController,
     DaemonSetController,
     DeploymentController,
     EndpointSliceController,

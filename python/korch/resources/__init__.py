@@ -27,6 +27,7 @@ from korch.resources.core import (
 )
 from korch.resources.discovery import endpointslice
 from korch.resources.events import event as events_event
+from korch.resources.rbac import clusterrole, clusterrolebinding, role, rolebinding
 from korch.resources.resource import Catalogue, Resource
 
 # By group, then by plural; discovery brings the groups into its own order.
@@ -59,6 +60,10 @@ _RESOURCES: tuple[Resource, ...] = (
     lease.RESOURCE,
     endpointslice.RESOURCE,
     events_event.RESOURCE,
+    clusterrolebinding.RESOURCE,
+    clusterrole.RESOURCE,
+    rolebinding.RESOURCE,
+    role.RESOURCE,
 )
 
 

@@ -50,6 +50,21 @@ class Watch:
         return b""
 
     @property
+    def has_news(self) -> bool:
+        """Whether events may be queued. False says that nothing was published that has not been taken."""
+        return self._news.is_set() and not self._is_closed
+
+    def take(self, max_events: int = 1000) -> list[Event]:
+        """Return queued events without waiting, oldest first; an empty list when all have been taken.
+        Raises native.WatcherLagged when this watch was too slow and was cut."""
+        if not self.has_news:
+            return []
+        events, self._seen = self._native.poll(self._id, max_events)
+        if not events:
+            self._news.clear()
+        return events
+
+    @property
     def revision(self) -> int:
         """The revision up to which everything has been taken from this watch: what a bookmark may say."""
         if not self._is_closed and not self._news.is_set():

@@ -11,7 +11,7 @@ import yaml
 from api_exchange import Api, config_map, on_server, serve
 
 from korch.api.errors import Unauthorized
-from korch.apiserver.identity import ANONYMOUS, User
+from korch.apiserver.identity import ANONYMOUS, User, Verdict
 from korch.apiserver.request_info import RequestInfo
 from korch.apiserver.server import ServerConfig
 
@@ -117,10 +117,10 @@ class Doors:
             raise Unauthorized()
         return ANONYMOUS
 
-    def authorize(self, user: User, request_info: RequestInfo) -> str:
+    def authorize(self, user: User, request_info: RequestInfo) -> Verdict:
         if user is ANONYMOUS:
-            return "" if request_info.path == "/version" else "anonymous requests are refused"
-        return "RBAC says no" if request_info.resource == "secrets" else ""
+            return Verdict(request_info.path == "/version", "anonymous requests are refused")
+        return Verdict(request_info.resource != "secrets", "RBAC says no")
 
 
 def test_who_asks_and_may_they_comes_before_everything() -> None:

@@ -15,11 +15,8 @@ from korch.api.errors import BadRequest, Conflict, Invalid, NotFound, Unauthoriz
 from korch.apiserver.authn import reviews
 from korch.apiserver.authn.authenticator import ANONYMOUS, BOOTSTRAPPER, ClusterAuthenticator, user_of_certificate
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, Bound, ServiceAccountTokens
-from korch.apiserver.authz.authenticated import AuthenticatedOnly
 from korch.apiserver.certificates import CertificateAuthority
-from korch.apiserver.identity import User
 from korch.apiserver.join import JoinRequest, issue_for
-from korch.apiserver.request_info import parse
 from korch.client.join import parse_token
 from korch.runtime.rng import Rng
 
@@ -175,20 +172,3 @@ def test_a_token_request_that_cannot_be_met_is_refused(
 ) -> None:
     with pytest.raises(error):
         reviews.request_token({"spec": spec}, "default", name, tokens=tokens, lookup=objects, rng=Rng(1))
-
-
-@pytest.mark.parametrize(
-    ("user", "method", "path", "is_allowed"),
-    [
-        (ANONYMOUS, "GET", "/version", True),
-        (ANONYMOUS, "GET", "/readyz", True),
-        (ANONYMOUS, "GET", "/api/v1/pods", False),
-        (ANONYMOUS, "GET", "/metrics", False),
-        (ANONYMOUS, "POST", "/api/v1/namespaces/default/pods", False),
-        (BOOTSTRAPPER, "POST", "/korch/v1/join", True),
-        (BOOTSTRAPPER, "GET", "/api/v1/secrets", False),
-        (User("jane", groups=("system:authenticated",)), "DELETE", "/api/v1/namespaces/default/pods/a", True),
-    ],
-)
-def test_the_anonymous_may_look_at_public_things_only(user: User, method: str, path: str, is_allowed: bool) -> None:
-    assert (AuthenticatedOnly().authorize(user, parse(method, path, {})) == "") is is_allowed

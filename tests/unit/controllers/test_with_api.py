@@ -10,6 +10,7 @@ from tests.unit.controllers.cluster import Cluster, cluster_story
 
 from korch.api.errors import NotFound
 from korch.api.gvk import (
+    CLUSTER_ROLES,
     CONFIG_MAPS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
@@ -197,5 +198,25 @@ def test_deletion_policies_decide_over_dependents(policy: str) -> None:
         left = await cluster.all(PODS, "app=rc")
         assert len(left) == (4 if policy == "Orphan" else 0)
         assert all("ownerReferences" not in one["metadata"] for one in left)
+
+    cluster_story(story)
+
+
+def test_an_aggregated_role_gathers_what_its_selector_finds() -> None:
+    async def story(cluster: Cluster) -> None:
+        rule = {"verbs": ["get"], "apiGroups": ["example.com"], "resources": ["things"]}
+        selector = {"matchLabels": {"gather": "yes"}}
+        await cluster.make(CLUSTER_ROLES, {"metadata": {"name": "sum"}, "aggregationRule": {"clusterRoleSelectors": [selector]}})
+        await cluster.make(CLUSTER_ROLES, {"metadata": {"name": "part", "labels": {"gather": "yes"}}, "rules": [rule, rule]})
+
+        def sums(rules: list[dict[str, Any]]) -> Any:
+            async def holds() -> bool:
+                return ((await cluster.get(CLUSTER_ROLES, "sum", namespace="")).get("rules") or []) == rules
+
+            return holds
+
+        await cluster.until(sums([rule]), within_s=5)
+        await cluster.client.delete(CLUSTER_ROLES, "part")
+        await cluster.until(sums([]), within_s=5)
 
     cluster_story(story)

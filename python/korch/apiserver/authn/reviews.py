@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from korch.api.errors import Conflict, Invalid, NotFound, invalid, required
+from korch.api.errors import BadRequest, Conflict, Invalid, NotFound, invalid, required
 from korch.apiserver.authn.service_account_tokens import Bound, Lookup, ServiceAccountTokens
+from korch.apiserver.authz.rules import Rule
 from korch.apiserver.identity import Authorizer, User
 from korch.apiserver.request_info import RequestInfo
 from korch.runtime.clock import rfc3339
@@ -78,23 +79,25 @@ def review_access(review: dict[str, Any], authorizer: Authorizer, asking: User, 
         raise Invalid(
             group, kind, "", [invalid(field, (resource or {}).get("namespace", ""), f"must match metadata.namespace: {namespace}")]
         )
-    reason = authorizer.authorize(subject, _as_request(resource, path))
-    status: dict[str, Any] = {"allowed": not reason}
-    if reason:
-        status["reason"] = reason
+    verdict = authorizer.authorize(subject, _as_request(resource, path))
+    status: dict[str, Any] = {"allowed": verdict.is_allowed}
+    if verdict.reason:
+        status["reason"] = verdict.reason
     return {**review, "status": status}
 
 
-def review_rules(review: dict[str, Any], authorizer: Authorizer, asking: User) -> dict[str, Any]:
-    """Return a SelfSubjectRulesReview: what the asker may do in spec.namespace."""
-    anything = RequestInfo(verb="*", path="", is_resource=True, group="*", version="*", resource="*")
-    is_allowed = not authorizer.authorize(asking, anything)
-    rules = {
-        "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}] if is_allowed else [],
-        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}] if is_allowed else [],
-        "incomplete": False,
-    }
-    return {**review, "status": rules}
+def review_rules(review: dict[str, Any], rules: Sequence[Rule], *, is_complete: bool) -> dict[str, Any]:
+    """Return a SelfSubjectRulesReview: `rules` are what the asker may do in spec.namespace. Raises BadRequest without a namespace."""
+    if not (review.get("spec") or {}).get("namespace"):
+        raise BadRequest("no namespace on request")
+    resource_rules: list[dict[str, Any]] = []
+    path_rules: list[dict[str, Any]] = []
+    for rule in rules:
+        (path_rules if rule.urls else resource_rules).append(rule.as_object())
+    status: dict[str, Any] = {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": not is_complete}
+    if not is_complete:
+        status["evaluationError"] = "node authorizer doesn't support user rule resolution"
+    return {**review, "status": status}
 
 
 def request_token(

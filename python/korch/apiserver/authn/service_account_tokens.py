@@ -24,6 +24,7 @@ USER_PREFIX = "system:serviceaccount:"
 # Tokens that kubelets mount (3607 s) are given a year, as upstream does, so that clients that never re-read survive.
 _EXTENDED_EXPIRATION_S = 365 * 24 * 3600
 _MOUNTED_EXPIRATION_S = 3607
+_CLAIMS_MAX = 10_000
 
 # Answers the uid of an object that exists now, "" when it does not: (plural, namespace, name).
 Lookup = Callable[[str, str, str], str]
@@ -60,6 +61,7 @@ class ServiceAccountTokens:
         self.audiences = list(audiences)
         self._clock = clock
         self._lookup = lookup
+        self._claims: dict[str, dict[str, Any]] = {}
         der = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         self._key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
 
@@ -90,16 +92,8 @@ class ServiceAccountTokens:
 
     def authenticate(self, token: str, audiences: Sequence[str] = ()) -> User | None:
         """Return the account that a good token speaks for; None for a token that is not ours or no longer good."""
-        try:
-            claims = jwt.decode(
-                token,
-                self._public,
-                algorithms=["ES256"],
-                issuer=self.issuer,
-                audience=list(audiences) or self.audiences,
-                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
-            )
-        except jwt.PyJWTError:
+        claims = self._verified(token)
+        if claims is None or not set(_listed(claims.get("aud"))) & set(audiences or self.audiences):
             return None
         now = self._clock.now()
         private = claims.get("kubernetes.io") or {}
@@ -126,11 +120,30 @@ class ServiceAccountTokens:
             extra=extra,
         )
 
+    def _verified(self, token: str) -> dict[str, Any] | None:
+        """Return the claims of a token that this cluster has signed. Remembered, because a signature does not change; all else does."""
+        known = self._claims.get(token)
+        if known is not None:
+            return known
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._public,
+                algorithms=["ES256"],
+                issuer=self.issuer,
+                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False},
+            )
+        except jwt.PyJWTError:
+            return None
+        if len(self._claims) >= _CLAIMS_MAX:
+            self._claims.clear()
+        self._claims[token] = claims
+        return claims
+
     def audiences_of(self, token: str) -> list[str]:
         """Return the audiences in a token that `authenticate` accepted."""
         claims = jwt.decode(token, options={"verify_signature": False})
-        found = claims.get("aud", [])
-        return [found] if isinstance(found, str) else list(found)
+        return _listed(claims.get("aud"))
 
     def key_set(self) -> dict[str, Any]:
         """Return the JWKS document that lets others check our tokens (`/openid/v1/jwks`)."""
@@ -159,3 +172,7 @@ class ServiceAccountTokens:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         }
+
+
+def _listed(audiences: Any) -> list[str]:
+    return [audiences] if isinstance(audiences, str) else list(audiences or ())

@@ -1,0 +1,21 @@
+"""RoleBinding: who may do what a role says, in one namespace."""
+
+from __future__ import annotations
+
+from korch.api.names import is_path_segment
+from korch.resources.rbac.rules import BINDING_COLUMNS, GROUP, default_binding, validate_binding_update, validate_role_binding
+from korch.resources.resource import Resource, Strategy
+
+RESOURCE = Resource(
+    group=GROUP,
+    version="v1",
+    kind="RoleBinding",
+    plural="rolebindings",
+    singular="rolebinding",
+    schema="io.k8s.api.rbac.v1.RoleBinding",
+    namespaced=True,
+    strategy=Strategy(
+        default=default_binding, validate=validate_role_binding, validate_update=validate_binding_update, validate_name=is_path_segment
+    ),
+    columns=BINDING_COLUMNS,
+)
