@@ -201,11 +201,14 @@ class Schema:
 
 @final
 class Front:
-    """The server's socket: HTTP/1.1 and HTTP/2 over TLS, every request handed to the application over HTTP/1.1 on a Unix socket.
+    """The server's socket: HTTP/1.1 and HTTP/2 over TLS, requests handed to the application over HTTP/1.1 on a Unix socket.
 
     The application gets `x-korch-client-cert` (base64 DER of the verified client certificate, absent without one) and
     `x-forwarded-for` (its last address is the peer's); whatever else begins with `x-korch-` is removed from what clients send.
     Upgrades that the application answers with 101 become byte pipes. When the application is down, the answer is a 503 Status.
+
+    With a `source`, GET, LIST and WATCH are answered from the store under grants of the application: such requests carry `x-korch-ask`,
+    and `x-korch-grant` in the answer is the grant (see korch.apiserver.grants), which never reaches the client.
     """
     def __new__(
         cls,
@@ -217,9 +220,16 @@ class Front:
         client_ca_pem: bytes,
         threads: int = 2,
         idle_timeout_ms: int = 90_000,
+        source: tuple[Store, Sequence[bytes], bool] | None = None,
     ) -> Front:
         """`bind`: `host:port` (port 0: any free one). `client_ca_pem`: b"" asks for no client certificates; otherwise one is optional,
-        but must verify. `idle_timeout_ms`: how long an HTTP/1.1 connection may be without a whole request head."""
+        but must verify. `idle_timeout_ms`: how long an HTTP/1.1 connection may be without a whole request head.
+        `source`: the store; the prefixes below which any change ends every grant, before its writer is answered; and whether this
+        server alone writes to the store (else reads that must be up to date go to the application)."""
+    def forget_grants(self) -> None:
+        """End every grant, because kinds have changed."""
+    def reads(self) -> list[tuple[str, str, str, str, str, int]]:
+        """Return (verb, group, version, resource, scope, requests) of reads that were answered from the store, all with code 200."""
     def start(self) -> list[str]:
         """Bind and serve on threads of its own; return the bound `host:port`s. Blocks for milliseconds, GIL released.
         Raises OSError (bind), ValueError (certificates), RuntimeError (started already)."""

@@ -28,6 +28,7 @@ from korch.apiserver.discovery import Discovery
 from korch.apiserver.document import Answer
 from korch.apiserver.encoding import dump
 from korch.apiserver.exchange import GZIP_BYTES_MIN, Disconnected, Exchange, headers_of, query_of
+from korch.apiserver.grants import ASK_HEADER, GRANT_HEADER, grant
 from korch.apiserver.health import Health
 from korch.apiserver.identity import Authenticator, Authorizer, User
 from korch.apiserver.metrics import CONTENT_TYPE, Metrics
@@ -35,6 +36,7 @@ from korch.apiserver.openapi import OpenAPI
 from korch.apiserver.request_info import RequestInfo, is_true, parse
 from korch.apiserver.resource_endpoint import ResourceEndpoint, refuse_socket
 from korch.apiserver.selection import selected_name
+from korch.resources.resource import Catalogue
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
 
@@ -65,8 +67,18 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 class Front:
     """ASGI: identity, permission, metrics and errors around `inner`."""
 
-    def __init__(self, inner: Any, *, runtime: Runtime, authenticator: Authenticator, authorizer: Authorizer, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        *,
+        runtime: Runtime,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        metrics: Metrics,
+        catalogue: Catalogue,
+    ) -> None:
         self._inner = inner
+        self._catalogue = catalogue
         self._runtime = runtime
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -92,6 +104,8 @@ class Front:
             if message["type"] == "http.response.start":
                 code = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"audit-id", audit_id)]
+                if code == 200 and ASK_HEADER in headers:
+                    message["headers"] += self._grant(headers, info, exchange.user)
             await send(message)
 
         audit_id = self._runtime.rng.uid().encode()
@@ -122,6 +136,10 @@ class Front:
             await self._inner(scope, receive, send)
         except ApiError as error:
             await refuse_socket(socket, error)
+
+    def _grant(self, headers: dict[str, str], info: RequestInfo, user: User) -> list[tuple[bytes, bytes]]:
+        found = grant(headers, info, user, authorizer=self._authorizer, catalogue=self._catalogue)
+        return [] if found is None else [(GRANT_HEADER.encode(), found)]
 
     def _admitted(self, scope: Any, headers: dict[str, str], info: RequestInfo) -> User:
         """Return who asks, or whom he may act as. Raises Unauthorized, Forbidden, BadRequest."""

@@ -122,7 +122,12 @@ class ApiServer:
         )
         self._inner = build_app(documents, self.endpoint, config.routes, runtime)
         self.app = Front(
-            self._inner, runtime=runtime, authenticator=config.authenticator, authorizer=config.authorizer, metrics=self.metrics
+            self._inner,
+            runtime=runtime,
+            authenticator=config.authenticator,
+            authorizer=config.authorizer,
+            metrics=self.metrics,
+            catalogue=catalogue,
         )
 
     @property
@@ -271,4 +276,6 @@ class ApiServer:
     def _application_for(self, user: User) -> Front:
         """Return the whole application for one user who has proven it otherwise (an in-process client)."""
         trusted = AllowEverybody(user)
-        return Front(self._inner, runtime=self._runtime, authenticator=trusted, authorizer=trusted, metrics=self.metrics)
+        return Front(
+            self._inner, runtime=self._runtime, authenticator=trusted, authorizer=trusted, metrics=self.metrics, catalogue=self._catalogue
+        )

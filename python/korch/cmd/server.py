@@ -25,6 +25,7 @@ from korch.apiserver.authz.chain import Chain
 from korch.apiserver.authz.node import NodeAuthorizer
 from korch.apiserver.authz.rbac import Rbac, SuperUsers
 from korch.apiserver.certificates import CertificateAuthority
+from korch.apiserver.grants import GUARDED
 from korch.apiserver.identity import User
 from korch.apiserver.join import join_routes
 from korch.apiserver.request_info import RequestInfo
@@ -160,6 +161,8 @@ class Server:
             loop.add_signal_handler(number, stopping.set)
         application = _Application(self._api.app, str(self._layout.api_socket))
         front = self._front()
+        self._catalogue.on_change(front.forget_grants)
+        self._api.metrics.front_reads = front.reads
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
@@ -233,6 +236,7 @@ class Server:
             key_pem=serving.key,
             client_ca_pem=self._authority.certificate_pem,
             threads=_FRONT_THREADS,
+            source=(self._storage.native, GUARDED, True),
         )
 
     def _connect_agents(self) -> None:

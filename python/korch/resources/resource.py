@@ -173,6 +173,7 @@ class Catalogue:
 
     def __init__(self, resources: Sequence[Resource]) -> None:
         self._by_path: dict[tuple[str, str, str], Resource] = {}
+        self._listeners: list[Callable[[], None]] = []
         self.generation = 0
         for one in resources:
             self.add(one)
@@ -180,12 +181,21 @@ class Catalogue:
     def add(self, resource: Resource) -> None:
         """Serve `resource` from now on, replacing what had its place."""
         self._by_path[resource.group, resource.version, resource.plural] = resource
-        self.generation += 1
+        self._changed()
 
     def remove(self, group: str, version: str, plural: str) -> None:
         """Stop serving; unknown names are no error."""
         if self._by_path.pop((group, version, plural), None) is not None:
-            self.generation += 1
+            self._changed()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change from now on."""
+        self._listeners.append(listener)
+
+    def _changed(self) -> None:
+        self.generation += 1
+        for listener in self._listeners:
+            listener()
 
     def get(self, group: str, version: str, plural: str) -> Resource | None:
         return self._by_path.get((group, version, plural))

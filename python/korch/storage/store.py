@@ -56,6 +56,11 @@ class Storage:
             log.warning("the log ended in an unfinished write, which was cut; nothing answered was lost", bytes=torn, path=path)
         return cls(store, runtime, is_durable=path is not None)
 
+    @property
+    def native(self) -> native.Store:
+        """The store itself, for parts of the extension that read it without Python."""
+        return self._native
+
     async def commit(self, ops: Sequence[Op]) -> tuple[int, list[bytes | None]]:
         """Apply all ops or none; return their revision and the stored values once they are durable and visible.
 

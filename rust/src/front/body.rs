@@ -1,4 +1,4 @@
-//! The body of an answer: our own, or the application's, passed on frame by frame as it comes.
+//! The body of an answer: our own, a read from the store, or the application's, passed on frame by frame as it comes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,11 +8,14 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::pool::Lease;
+use super::reads::{List, Watch};
 use super::stats::Gauge;
 
 #[derive(Debug)]
 pub(super) enum Reply {
     Own(Full<Bytes>),
+    List(List),
+    Watch(Watch),
     Upstream(Streamed),
 }
 
@@ -57,6 +60,10 @@ impl Body for Reply {
             Self::Own(body) => Pin::new(body)
                 .poll_frame(context)
                 .map_err(|never| match never {}),
+            Self::List(list) => Poll::Ready(list.next_piece().map(|piece| Ok(Frame::data(piece)))),
+            Self::Watch(watch) => watch
+                .poll_lines(context)
+                .map(|lines| lines.map(|lines| Ok(Frame::data(lines)))),
             Self::Upstream(streamed) => {
                 let polled = Pin::new(&mut streamed.body).poll_frame(context);
                 match &polled {
@@ -77,6 +84,8 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(body) => body.is_end_stream(),
+            Self::List(list) => list.is_done(),
+            Self::Watch(_) => false,
             Self::Upstream(streamed) => streamed.body.is_end_stream(),
         }
     }
@@ -84,6 +93,10 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(body) => body.size_hint(),
+            Self::List(list) => list
+                .length()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Watch(_) => SizeHint::default(),
             Self::Upstream(streamed) => streamed.body.size_hint(),
         }
     }

@@ -12,7 +12,9 @@ use hyper_util::rt::TokioIo;
 
 use super::body::{Reply, Streamed};
 use super::headers;
+use super::listen::Server;
 use super::pool::{Lease, Outgoing, Pool};
+use super::reads::{ASK, GRANT};
 use super::stats::{Gauge, Stats, add};
 use super::status;
 
@@ -20,6 +22,8 @@ use super::status;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
+    /// What a client with a certificate is known as.
+    pub(super) identity: Option<Arc<[u8]>>,
     /// Base64 of the verified leaf certificate.
     pub(super) certificate: Option<HeaderValue>,
 }
@@ -29,11 +33,18 @@ pub(super) struct Peer {
 pub(super) async fn forward(
     mut request: Request<Incoming>,
     peer: Arc<Peer>,
-    pool: Arc<Pool>,
-    stats: Arc<Stats>,
+    server: Arc<Server>,
 ) -> Response<Reply> {
+    let (pool, stats) = (&server.pool, &server.stats);
     add(&stats.requests_total);
-    let active = Gauge::up(&stats, |stats| &stats.requests_active);
+    let reads = server.reads.as_deref();
+    let read = reads.and_then(|reads| Some((reads, reads.pending(&request, &peer)?)));
+    if let Some((reads, pending)) = &read
+        && let Some(response) = reads.answer(pending, &peer, request.headers())
+    {
+        return response;
+    }
+    let active = Gauge::up(stats, |stats| &stats.requests_active);
     let Some(target) = request
         .uri()
         .path_and_query()
@@ -60,6 +71,9 @@ pub(super) async fn forward(
         peer.certificate.as_ref(),
         upgrade,
     );
+    if read.is_some() {
+        head.headers.insert(ASK, HeaderValue::from_static("1"));
+    }
     head.uri = Uri::from(target);
     head.version = Version::HTTP_11;
     head.extensions.clear();
@@ -71,12 +85,19 @@ pub(super) async fn forward(
     match send(
         Request::from_parts(head, body),
         client_side.is_some(),
-        &pool,
-        &stats,
+        pool,
+        stats,
     )
     .await
     {
-        Ok((response, lease)) => answer(response, lease, client_side, active, &stats),
+        Ok((response, lease)) => {
+            if let Some((reads, pending)) = read
+                && let Some(grant) = response.headers().get(GRANT)
+            {
+                reads.learn(pending, grant);
+            }
+            answer(response, lease, client_side, active, stats)
+        }
         Err(failure) => {
             add(&stats.upstream_failures);
             status::unavailable(&failure.why, failure.retriable)

@@ -38,14 +38,7 @@ pub(super) fn to_upstream(
     upgrade: Option<HeaderValue>,
 ) {
     remove_hop_by_hop(headers);
-    let own: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(OWN_PREFIX))
-        .cloned()
-        .collect();
-    for name in own {
-        headers.remove(name);
-    }
+    remove_own(headers);
     if let Some(certificate) = certificate {
         headers.insert(CLIENT_CERTIFICATE, certificate.clone());
     }
@@ -80,9 +73,22 @@ pub(super) fn to_client(headers: &mut HeaderMap, switching: bool) {
         None
     };
     remove_hop_by_hop(headers);
+    remove_own(headers);
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, protocol);
+    }
+}
+
+/// What the application and the front door tell each other is nobody else's business.
+fn remove_own(headers: &mut HeaderMap) {
+    let own: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(OWN_PREFIX))
+        .cloned()
+        .collect();
+    for name in own {
+        headers.remove(name);
     }
 }
 

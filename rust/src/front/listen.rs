@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use super::FrontError;
 use super::forward::{Peer, forward};
 use super::pool::Pool;
+use super::reads::{self, Reads};
 use super::stats::{Gauge, Stats, add};
 use super::tls::HTTP2;
 
@@ -42,6 +43,7 @@ pub(super) struct Server {
     pub(super) acceptor: Acceptor,
     pub(super) pool: Arc<Pool>,
     pub(super) stats: Arc<Stats>,
+    pub(super) reads: Option<Arc<Reads>>,
     pub(super) idle_timeout: Duration,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) guard: mpsc::Sender<()>,
@@ -103,19 +105,16 @@ async fn serve(
         add(&server.stats.handshakes_failed);
         return;
     };
+    let certificate = certificate(&stream);
     let peer = Arc::new(Peer {
         address: address.ip(),
-        certificate: certificate(&stream),
+        identity: certificate.as_ref().map(reads::certificate_identity),
+        certificate,
     });
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-    let (pool, stats) = (Arc::clone(&server.pool), Arc::clone(&server.stats));
+    let serving = Arc::clone(&server);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = forward(
-            request,
-            Arc::clone(&peer),
-            Arc::clone(&pool),
-            Arc::clone(&stats),
-        );
+        let answer = forward(request, Arc::clone(&peer), Arc::clone(&serving));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut stopped = server.stopped.clone();

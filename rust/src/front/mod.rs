@@ -1,8 +1,8 @@
-//! The server's socket. It speaks HTTP/1.1 and HTTP/2 over TLS with clients, and hands every request to the application over
-//! HTTP/1.1 on a Unix socket, together with what only the socket's owner knows: the verified client certificate and the address.
-//! Upgrades (exec, attach, port-forward) become byte pipes. It runs on threads of its own, which never touch Python.
+//! The server's socket. It speaks HTTP/1.1 and HTTP/2 over TLS with clients, answers the reads that it has been allowed to answer from
+//! the store, and hands every other request to the application over HTTP/1.1 on a Unix socket, together with what only the socket's
+//! owner knows: the verified client certificate and the address. Upgrades (exec, attach, port-forward) become byte pipes. It runs on threads of its own, which never touch Python.
 //!
-//! `tls` reads certificates, `listen` accepts and serves connections, `forward` carries one request, `pool` keeps connections to
+//! `tls` reads certificates, `listen` accepts and serves connections, `reads` answers from the store, `forward` carries one request, `pool` keeps connections to
 //! the application, `headers` knows which header may cross, `body` carries what comes back, `status` answers when nobody else can.
 
 mod body;
@@ -10,6 +10,7 @@ mod forward;
 mod headers;
 mod listen;
 mod pool;
+mod reads;
 mod stats;
 mod status;
 mod tls;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+pub use reads::{Count, Source};
 pub use stats::Stats;
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,8 @@ pub struct Config {
     pub threads: usize,
     /// How long a connection may be without a whole request head.
     pub idle_timeout: Duration,
+    /// What reads are answered from; None: every request goes to the application.
+    pub source: Option<Source>,
 }
 
 /// An open front door. Dropping it closes everything at once.
@@ -63,6 +67,7 @@ pub struct Front {
     /// Every connection holds a clone; the channel ends when all are gone.
     alive: tokio::sync::mpsc::Receiver<()>,
     stats: Arc<Stats>,
+    reads: Option<Arc<reads::Reads>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -85,12 +90,17 @@ impl Front {
             .enable_all()
             .build()
             .map_err(FrontError::Threads)?;
+        let reads = {
+            let _within = runtime.enter();
+            config.source.map(reads::Reads::new)
+        };
         let (stop, stopped) = watch::channel(false);
         let (guard, alive) = tokio::sync::mpsc::channel(1);
         let server = Arc::new(listen::Server {
             acceptor: tls.into(),
             pool: pool::Pool::new(config.upstream, Arc::clone(&stats)),
             stats: Arc::clone(&stats),
+            reads: reads.clone(),
             idle_timeout: config.idle_timeout,
             stopped,
             guard,
@@ -103,6 +113,7 @@ impl Front {
             stop,
             alive,
             stats,
+            reads,
             addresses,
         })
     }
@@ -115,9 +126,27 @@ impl Front {
         &self.stats
     }
 
+    /// End every grant of reads.
+    pub fn forget_grants(&self) {
+        if let Some(reads) = &self.reads {
+            reads.forget();
+        }
+    }
+
+    /// Reads that were answered from the store.
+    pub fn reads(&self) -> Vec<Count> {
+        self.reads
+            .as_ref()
+            .map(|reads| reads.counts())
+            .unwrap_or_default()
+    }
+
     /// Accept no more, let requests finish for `grace`, then cut what is left. Blocks for at most a little more than `grace`.
     pub fn close(mut self, grace: Duration) {
         let _ = self.stop.send(true);
+        if let Some(reads) = &self.reads {
+            reads.close();
+        }
         let alive = &mut self.alive;
         let _ = self
             .runtime

@@ -8,7 +8,8 @@ use std::time::Duration;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::front::{self, Config, FrontError, Stats};
+use super::store::Store;
+use crate::front::{self, Config, FrontError, Source, Stats};
 
 #[pyclass(frozen, module = "korch._core._native")]
 #[derive(Debug)]
@@ -29,7 +30,8 @@ fn raised(error: &FrontError) -> PyErr {
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, bind, upstream, certificate_pem, key_pem, client_ca_pem, threads = 2, idle_timeout_ms = 90_000))]
+    #[pyo3(signature = (*, bind, upstream, certificate_pem, key_pem, client_ca_pem, threads = 2, idle_timeout_ms = 90_000, source = None))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         bind: Vec<String>,
         upstream: PathBuf,
@@ -38,7 +40,13 @@ impl Front {
         client_ca_pem: Vec<u8>,
         threads: usize,
         idle_timeout_ms: u64,
+        source: Option<(Bound<'_, Store>, Vec<Vec<u8>>, bool)>,
     ) -> Self {
+        let source = source.map(|(store, guarded, is_sole)| Source {
+            store: store.get().shared(),
+            guarded,
+            is_sole,
+        });
         let idle_timeout = Duration::from_millis(idle_timeout_ms);
         let config = Config {
             bind,
@@ -48,6 +56,7 @@ impl Front {
             client_ca_pem,
             threads,
             idle_timeout,
+            source,
         };
         Self {
             config,
@@ -82,6 +91,30 @@ impl Front {
                 front.close(Duration::from_millis(grace_ms));
             }
         });
+    }
+
+    fn forget_grants(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(front) = open.as_ref() {
+            front.forget_grants();
+        }
+    }
+
+    /// (verb, group, version, resource, scope, requests) of reads answered from the store.
+    fn reads(&self) -> Vec<(&'static str, String, String, String, &'static str, u64)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = open.as_ref().map(front::Front::reads).unwrap_or_default();
+        let line = |one: front::Count| {
+            (
+                one.verb,
+                one.group,
+                one.version,
+                one.resource,
+                one.scope,
+                one.requests,
+            )
+        };
+        counts.into_iter().map(line).collect()
     }
 
     fn stats(&self) -> BTreeMap<&'static str, u64> {

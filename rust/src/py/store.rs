@@ -207,7 +207,6 @@ pub struct Store {
 
 impl Store {
     /// The store itself, for the parts of the extension that read it without Python.
-    #[allow(dead_code)]
     pub(crate) fn shared(&self) -> Arc<Inner> {
         self.inner.clone()
     }
