@@ -32,8 +32,9 @@ mod native {
 
     #[pymodule_export]
     use super::store::{
-        Compacted, FutureRevision, KeyExists, KeyMissing, Page, Record, RevisionMismatch, Store,
-        StoreCorrupt, StoreError, StoreLocked, StorePoisoned, WatcherLagged,
+        Compacted, FutureRevision, KeyExists, KeyMissing, LeaseExists, LeaseNotFound, Page, Record,
+        RevisionMismatch, Store, StoreCorrupt, StoreError, StoreFull, StoreLocked, StorePoisoned,
+        WatcherLagged,
     };
 
     #[pymodule_init]

@@ -74,6 +74,25 @@ pyo3::create_exception!(
     "A write to the disk failed; the store takes no more."
 );
 
+pyo3::create_exception!(
+    korch._core._native,
+    StoreFull,
+    StoreError,
+    "The disk is full: nothing was written, and writes are taken again when there is room."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    LeaseNotFound,
+    StoreError,
+    "The lease does not exist: (id,)."
+);
+pyo3::create_exception!(
+    korch._core._native,
+    LeaseExists,
+    StoreError,
+    "A lease of this id exists: (id,)."
+);
+
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
         let text = error.to_string();
@@ -86,6 +105,10 @@ impl From<Error> for PyErr {
             Error::Compacted { .. } => Compacted::new_err(text),
             Error::FutureRevision { .. } => FutureRevision::new_err(text),
             Error::WatcherLagged { .. } => WatcherLagged::new_err(text),
+            Error::DuplicateKey => PyValueError::new_err(text),
+            Error::LeaseNotFound { id } => LeaseNotFound::new_err((id,)),
+            Error::LeaseExists { id } => LeaseExists::new_err((id,)),
+            Error::NoSpace { .. } => StoreFull::new_err(text),
             Error::UnknownWatcher { id } => PyKeyError::new_err(id),
             Error::Invalid(_) => PyValueError::new_err(text),
             Error::Corrupt { .. } => StoreCorrupt::new_err(text),

@@ -3,6 +3,8 @@
 //! They are handed in with each write, because the writer holds the decoded object; the store never parses values. All pairs
 //! stand in one buffer, in the encoding of the log, so an object costs one small allocation and a log record a memcpy.
 
+use std::sync::Arc;
+
 use super::codec::{Reader, put_bytes};
 
 /// What a pair describes.
@@ -40,10 +42,10 @@ pub struct Pair<'a> {
     pub value: &'a [u8],
 }
 
-/// The pairs of one object.
+/// The pairs of one object; cheap to clone, and without an allocation when there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes {
-    encoded: Box<[u8]>,
+    encoded: Arc<[u8]>,
 }
 
 impl Attributes {
@@ -53,6 +55,9 @@ impl Attributes {
         while !reader.is_empty() {
             next_pair(&mut reader)?;
         }
+        if encoded.is_empty() {
+            return Some(Attributes::default());
+        }
         Some(Attributes {
             encoded: encoded.into(),
         })
@@ -60,6 +65,11 @@ impl Attributes {
 
     pub(crate) fn encoded(&self) -> &[u8] {
         &self.encoded
+    }
+
+    /// Whether both share one buffer; equal pairs may stand in two.
+    pub(crate) fn is_shared_with(&self, other: &Attributes) -> bool {
+        Arc::ptr_eq(&self.encoded, &other.encoded)
     }
 
     /// All pairs, in the order in which they were added.
@@ -100,8 +110,11 @@ impl AttributesBuilder {
     }
 
     pub fn build(self) -> Attributes {
+        if self.encoded.is_empty() {
+            return Attributes::default();
+        }
         Attributes {
-            encoded: self.encoded.into_boxed_slice(),
+            encoded: self.encoded.into(),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! What stands in a batch of the log, and in a block of a snapshot.
 //!
-//! A commit entry holds what replay cannot derive: keys, values with their revision spliced in, attributes. A snapshot item also
-//! holds what replay would derive from the revisions before it.
+//! A commit entry holds what replay cannot derive: keys, values with their revision spliced in, leases, attributes. A snapshot item
+//! also holds what replay would derive from the revisions before it. Format 1 had no leases, and reads as format 2 without any.
 
 use std::sync::Arc;
 
 use super::attributes::Attributes;
 use super::codec::{Reader, put_bytes, put_varint};
+use super::event::EventType;
 use super::revision::{Body, Key, Revision, Splice};
 
 const COMMIT: u8 = b'c';
 const COMPACTION: u8 = b'f';
+const GRANT: u8 = b'g';
+const REVOCATION: u8 = b'r';
 
 /// One entry of the log.
 #[derive(Debug)]
@@ -22,6 +25,13 @@ pub(crate) enum Entry<'a> {
     Compaction {
         revision: u64,
     },
+    Grant {
+        id: i64,
+        ttl_s: i64,
+    },
+    Revocation {
+        id: i64,
+    },
 }
 
 /// One logged write; without a body the key is deleted.
@@ -29,6 +39,7 @@ pub(crate) enum Entry<'a> {
 pub(crate) struct Write<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) body: Option<(&'a [u8], Option<Splice>)>,
+    pub(crate) lease: i64,
     pub(crate) attributes: Attributes,
 }
 
@@ -47,6 +58,17 @@ pub(crate) fn put_compaction(out: &mut Vec<u8>, revision: u64) {
     put_varint(out, revision);
 }
 
+pub(crate) fn put_grant(out: &mut Vec<u8>, id: i64, ttl_s: i64) {
+    out.push(GRANT);
+    put_varint(out, id as u64);
+    put_varint(out, ttl_s as u64);
+}
+
+pub(crate) fn put_revocation(out: &mut Vec<u8>, id: i64) {
+    out.push(REVOCATION);
+    put_varint(out, id as u64);
+}
+
 /// Read the next entry. None when it makes no sense.
 pub(crate) fn next_entry<'a>(reader: &mut Reader<'a>) -> Option<Entry<'a>> {
     match reader.byte()? {
@@ -60,6 +82,13 @@ pub(crate) fn next_entry<'a>(reader: &mut Reader<'a>) -> Option<Entry<'a>> {
         }
         COMPACTION => Some(Entry::Compaction {
             revision: reader.varint()?,
+        }),
+        GRANT => Some(Entry::Grant {
+            id: reader.varint()? as i64,
+            ttl_s: reader.varint()? as i64,
+        }),
+        REVOCATION => Some(Entry::Revocation {
+            id: reader.varint()? as i64,
         }),
         _ => None,
     }
@@ -87,7 +116,7 @@ pub(crate) fn next_item(reader: &mut Reader<'_>) -> Option<Revision> {
     let write = next_write(reader)?;
     let body = write
         .body
-        .map(|(value, splice)| Body::stored(value, splice, super::face::natural(version)));
+        .map(|(value, splice)| Body::stored(value, splice, EventType::natural(version)));
     let key: Key = write.key.into();
     Some(Revision {
         key,
@@ -95,18 +124,26 @@ pub(crate) fn next_item(reader: &mut Reader<'_>) -> Option<Revision> {
         modified,
         version,
         sub,
+        lease: write.lease,
         body,
-        attributes: Arc::new(write.attributes),
+        attributes: write.attributes,
     })
 }
 
 const HAS_BODY: u8 = 1;
 const HAS_SPLICE: u8 = 2;
+const HAS_LEASE: u8 = 4;
 
 fn put_write(out: &mut Vec<u8>, state: &Revision) {
     let splice = state.body.as_ref().and_then(Body::splice);
-    out.push(u8::from(state.body.is_some()) * HAS_BODY + u8::from(splice.is_some()) * HAS_SPLICE);
+    let mut flags = u8::from(state.body.is_some()) * HAS_BODY;
+    flags += u8::from(splice.is_some()) * HAS_SPLICE;
+    flags += u8::from(state.lease != 0) * HAS_LEASE;
+    out.push(flags);
     put_bytes(out, &state.key);
+    if state.lease != 0 {
+        put_varint(out, state.lease as u64);
+    }
     if let Some(splice) = splice {
         put_varint(out, u64::from(splice.at));
         out.push(splice.length);
@@ -120,6 +157,11 @@ fn put_write(out: &mut Vec<u8>, state: &Revision) {
 fn next_write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
     let flags = reader.byte()?;
     let key = reader.bytes()?;
+    let lease = if flags & HAS_LEASE != 0 {
+        reader.varint()? as i64
+    } else {
+        0
+    };
     let splice = if flags & HAS_SPLICE != 0 {
         Some(Splice {
             at: u32::try_from(reader.varint()?).ok()?,
@@ -132,6 +174,7 @@ fn next_write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
         return Some(Write {
             key,
             body: None,
+            lease,
             attributes: Attributes::default(),
         });
     }
@@ -140,6 +183,7 @@ fn next_write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
     Some(Write {
         key,
         body: Some((value, splice)),
+        lease,
         attributes,
     })
 }

@@ -15,6 +15,12 @@ pub enum StoreError {
     Compacted { revision: u64, floor: u64 },
     #[error("revision {revision} is in the future, the newest is {current}")]
     FutureRevision { revision: u64, current: u64 },
+    #[error("a transaction may write a key only once")]
+    DuplicateKey,
+    #[error("lease {id} does not exist")]
+    LeaseNotFound { id: i64 },
+    #[error("lease {id} exists")]
+    LeaseExists { id: i64 },
     #[error("watcher {id} was too slow and was cut")]
     WatcherLagged { id: u64 },
     #[error("no watcher {id}")]
@@ -30,10 +36,29 @@ pub enum StoreError {
     },
     #[error("{directory} is in use by another process")]
     Locked { directory: String },
+    #[error("the disk is full, so nothing was written: {reason}")]
+    NoSpace { reason: String },
     #[error("the store takes no more writes, restart it to read its log again: {reason}")]
     Poisoned { reason: String },
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl StoreError {
+    /// The same for one more who must be told; a fault of the disk becomes its text.
+    pub(crate) fn repeated(&self) -> StoreError {
+        match self {
+            StoreError::NoSpace { reason } => StoreError::NoSpace {
+                reason: reason.clone(),
+            },
+            StoreError::Poisoned { reason } => StoreError::Poisoned {
+                reason: reason.clone(),
+            },
+            other => StoreError::Poisoned {
+                reason: other.to_string(),
+            },
+        }
+    }
 }
 
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -14,6 +14,15 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// The type that a watcher of everything sees for a write.
+    pub(crate) fn natural(version: u64) -> Self {
+        if version == 1 {
+            EventType::Added
+        } else {
+            EventType::Modified
+        }
+    }
+
     pub(crate) fn prefix(self) -> &'static [u8] {
         match self {
             EventType::Added => br#"{"type":"ADDED","object":"#,
@@ -45,6 +54,12 @@ impl Event {
 
     pub fn revision(&self) -> u64 {
         self.new.modified
+    }
+
+    /// About what a watcher's queue holds alive for this event, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let old = self.old.as_ref().filter(|_| self.new.is_deletion());
+        self.new.value().len() + old.map_or(0, |old| old.value().len())
     }
 
     /// What a watcher with `selector` sees: an object that starts to match is ADDED, one that stops is DELETED, None is nothing.

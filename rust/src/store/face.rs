@@ -1,20 +1,22 @@
-//! The store as the rest of the program sees it: one writer, any number of readers.
-//!
-//! Locks are taken in the order log, state, buffer. Readers hold the state only while they collect shared revisions.
+//! The store as the rest of the program sees it: one writer at a time, any number of readers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use super::attributes::Attributes;
+use super::committer::{Committer, Done};
+use super::core::{Core, State, Told};
 use super::disk::{Disk, RealDisk};
 use super::error::{Result, StoreError};
-use super::event::EventType;
-use super::keyspace::Keyspace;
+use super::keyspace::{Found, Keyspace};
+use super::lease::LeaseInfo;
 use super::log::{Log, SEGMENT_BYTES};
-use super::revision::{Body, Frame, Key, Revision};
+use super::revision::{Frame, Key, Revision};
 use super::selector::Selector;
-use super::watch::{News, Notify, Poll, Seen, Watchers};
+use super::span::Span;
+use super::txn::{Transacted, Txn};
+use super::watch::{Notify, Poll, Seen};
 use super::{read, recovery, snapshot, write};
 
 /// One write of a commit.
@@ -41,17 +43,22 @@ pub struct Page {
     pub remaining: i64,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    keys: Keyspace,
-    watchers: Watchers,
+impl Page {
+    pub(crate) fn new(revision: u64, found: Found) -> Self {
+        Page {
+            revision,
+            items: found.items,
+            next: found.next,
+            remaining: found.remaining,
+        }
+    }
 }
 
 /// See the room's own page for how commit, flush and publish play together.
 #[derive(Debug, Default)]
 pub struct Store {
-    state: RwLock<State>,
-    log: Option<Log>,
+    core: Arc<Core>,
+    committer: Committer,
 }
 
 impl Store {
@@ -68,78 +75,107 @@ impl Store {
     /// Open what `disk` holds, with log segments of about `segment_bytes`.
     pub fn open_on(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<Self> {
         let (keys, log) = recovery::open(disk, segment_bytes)?;
-        let state = RwLock::new(State {
-            keys,
-            watchers: Watchers::default(),
-        });
         Ok(Store {
-            state,
-            log: Some(log),
+            core: Arc::new(Core::new(keys, log)),
+            committer: Committer::default(),
         })
+    }
+
+    /// Run `body` against the newest applied state while nobody else writes. What it writes through the transaction shares one new
+    /// revision; if it fails, or the disk is full, nothing has changed; if it writes nothing, there is no new revision.
+    /// `body` must not call the store. Fails with NoSpace, Poisoned.
+    pub fn transact<T>(
+        &self,
+        body: impl FnOnce(&mut Txn<'_>) -> Result<T>,
+    ) -> Result<Transacted<T>> {
+        Ok(self.core.transact(body)?.0)
     }
 
     /// Apply all `ops` or none under one new revision; return it and the states it made.
     pub fn commit(&self, ops: Vec<Op<'_>>) -> Result<(u64, Vec<Arc<Revision>>)> {
-        let mut state = write(&self.state);
-        self.log.as_ref().map_or(Ok(()), Log::check)?;
-        check(&state.keys, &ops)?;
-        if ops.is_empty() {
-            return Ok((state.keys.applied, Vec::new()));
-        }
-        let revision = state.keys.applied + 1;
-        let mut states = Vec::with_capacity(ops.len());
-        for (sub, op) in ops.into_iter().enumerate() {
-            let new = Arc::new(successor(&state.keys, op, revision, sub as u32));
-            state.keys.apply(new.clone());
-            states.push(new);
-        }
-        state.keys.applied = revision;
-        if let Some(log) = &self.log {
-            log.add_commit(revision, &states);
-        }
-        drop(state);
-        Ok((revision, states))
+        let apply = |txn: &mut Txn<'_>| {
+            check(txn.keys(), &ops)?;
+            ops.into_iter()
+                .enumerate()
+                .try_for_each(|(index, op)| match txn.write(op, 0) {
+                    Err(StoreError::DuplicateKey) => Err(StoreError::Invalid(format!(
+                        "op {index}: a key may stand only once in a commit"
+                    ))),
+                    written => written.map(|_| ()),
+                })
+        };
+        let (transacted, states) = self.core.transact(apply)?;
+        Ok((transacted.revision, states))
     }
 
     /// Make every commit so far durable; return the durable revision. Blocks on the disk.
     pub fn flush(&self) -> Result<u64> {
-        match &self.log {
-            Some(log) => log.flush(),
-            None => Ok(read(&self.state).keys.applied),
-        }
+        self.core.flush()
     }
 
-    /// Make durable revisions up to `revision` visible; return the ids of watchers that have news, ascending.
+    /// Make durable revisions up to `revision` visible; return the ids of watchers without a `Notify` that have news, ascending.
     pub fn publish(&self, revision: u64) -> Vec<u64> {
-        let mut state = write(&self.state);
-        let durable = self.log.as_ref().map_or(state.keys.applied, Log::durable);
-        let upto = revision.min(durable);
-        let published = state.keys.published;
-        if upto <= published {
-            return Vec::new();
+        self.core.publish(revision)
+    }
+
+    /// Call `done` once `revision`, which was applied, is durable and published, or with the reason why it never will be. On disk
+    /// the committer's thread calls it, after one flush for all who wait; in memory everything is published and `done` called at
+    /// once. It must not block.
+    pub fn when_published(&self, revision: u64, done: Done) {
+        if self.core.published() >= revision {
+            return done(Ok(()));
         }
-        let mut news = News::default();
-        for event in state.keys.events_after(published, upto) {
-            state.watchers.dispatch(event, &mut news);
+        if self.core.log.is_none() {
+            self.publish_now();
+            return done(Ok(()));
         }
-        state.keys.published = upto;
-        drop(state);
-        news.deliver()
+        self.committer.wait(&self.core, revision, done);
+    }
+
+    /// Call `done` once everything logged so far is durable and published: what a lease's grant waits for, which has no revision.
+    pub fn when_flushed(&self, done: Done) {
+        if self.core.log.is_none() {
+            self.publish_now();
+            return done(Ok(()));
+        }
+        self.committer.wait(&self.core, 0, done);
+    }
+
+    /// In memory what is applied is durable. Watchers of an event loop hear of it through the wake-up descriptor.
+    fn publish_now(&self) {
+        let watchers = self.core.publish(u64::MAX);
+        self.core.tell(self.core.published(), watchers, None);
+    }
+
+    /// A descriptor that becomes readable when `told` has something to say; it belongs to the store. Only one event loop may use it.
+    pub fn wakeup(&self) -> Result<i32> {
+        self.core.wakeup()
+    }
+
+    /// Flush and publish soon, and then say so through the wake-up descriptor. Returns at once. On disk only.
+    pub fn request(&self, revision: u64) {
+        self.core.want(revision);
+        self.committer.request(&self.core);
+    }
+
+    /// What happened since the last call: for the event loop that polls the wake-up descriptor.
+    pub fn told(&self) -> Told {
+        self.core.told()
     }
 
     /// The newest published revision.
     pub fn revision(&self) -> u64 {
-        read(&self.state).keys.published
+        read(&self.core.state).keys.published
     }
 
     /// The oldest revision that can be read or watched from.
     pub fn compacted(&self) -> u64 {
-        read(&self.state).keys.floor
+        read(&self.core.state).keys.floor
     }
 
     /// The state of `key` at `revision`, or the newest published one for 0.
     pub fn get(&self, key: &[u8], revision: u64) -> Result<Option<Arc<Revision>>> {
-        let state = read(&self.state);
+        let state = read(&self.core.state);
         let revision = state.keys.readable(revision)?;
         Ok(state.keys.at(key, revision).cloned())
     }
@@ -153,24 +189,36 @@ impl Store {
         revision: u64,
         selector: &Selector,
     ) -> Result<Page> {
-        let state = read(&self.state);
+        let state = read(&self.core.state);
         let revision = state.keys.readable(revision)?;
-        let found = state.keys.range(prefix, start, limit, revision, selector);
-        Ok(Page {
-            revision,
-            items: found.items,
-            next: found.next,
-            remaining: found.remaining,
-        })
+        let span = Span::prefix(prefix);
+        let found = state.keys.range(&span, start, limit, revision, selector);
+        Ok(Page::new(revision, found))
+    }
+
+    /// Keys of `span` in order, at most `limit` (0: all), at `revision` or, for 0, at the newest published one. The page's `next`
+    /// says that there are more, and `remaining` how many. Fails with Compacted, FutureRevision.
+    pub fn span(&self, span: &Span<'_>, limit: usize, revision: u64) -> Result<Page> {
+        let state = read(&self.core.state);
+        let revision = state.keys.readable(revision)?;
+        let everything = Selector::default();
+        let found = state.keys.range(span, b"", limit, revision, &everything);
+        Ok(Page::new(revision, found))
+    }
+
+    /// How many keys `span` would return without a limit, and the revision they were counted at.
+    pub fn count(&self, span: &Span<'_>, revision: u64) -> Result<(usize, u64)> {
+        let state = read(&self.core.state);
+        let revision = state.keys.readable(revision)?;
+        Ok((state.keys.count(span, b"", revision), revision))
     }
 
     /// Keys of objects that name `uid` as an owner, in order.
     pub fn by_owner(&self, uid: &str) -> Vec<Key> {
-        read(&self.state).keys.by_owner(uid.as_bytes())
+        read(&self.core.state).keys.by_owner(uid.as_bytes())
     }
 
-    /// Watch what happens under `prefix` after `revision`; return the watcher's id. `notify` is called after each publication
-    /// that concerns it.
+    /// Watch what happens under `prefix` after `revision`; see `watch_span`.
     pub fn watch(
         &self,
         prefix: &[u8],
@@ -178,7 +226,19 @@ impl Store {
         selector: Selector,
         notify: Option<Notify>,
     ) -> Result<u64> {
-        let mut state = write(&self.state);
+        self.watch_span(&Span::prefix(prefix), revision, selector, notify)
+    }
+
+    /// Watch what happens in `span` after `revision`; return the watcher's id. `notify` is called after each publication that
+    /// concerns it; what happened up to now is queued already. Fails with Compacted, FutureRevision.
+    pub fn watch_span(
+        &self,
+        span: &Span<'_>,
+        revision: u64,
+        selector: Selector,
+        notify: Option<Notify>,
+    ) -> Result<u64> {
+        let mut state = write(&self.core.state);
         let State { keys, watchers } = &mut *state;
         if revision < keys.floor {
             return Err(StoreError::Compacted {
@@ -192,20 +252,21 @@ impl Store {
                 current: keys.published,
             });
         }
-        let past = keys.events_after(revision, keys.published);
-        let backlog = past.filter(|event| super::keyspace::covers(prefix, &event.new.key));
-        Ok(watchers.add(prefix, selector, backlog, notify))
+        let past = keys.written_after(revision, keys.published);
+        let covered = past.filter(|state| span.contains(&state.key));
+        let backlog = covered.map(|state| keys.event(state));
+        Ok(watchers.add(span, selector, backlog, notify))
     }
 
     /// Take queued events, at most `max_events` but never part of a revision.
     pub fn poll(&self, id: u64, max_events: usize) -> Result<Poll<Vec<Seen>>> {
-        let state = read(&self.state);
+        let state = read(&self.core.state);
         state.watchers.poll(id, state.keys.published, max_events)
     }
 
     /// Take queued events as shared watch lines, about `max_bytes` of them but never part of a revision.
     pub fn poll_frames(&self, id: u64, max_bytes: usize) -> Result<Poll<Vec<Frame>>> {
-        let state = read(&self.state);
+        let state = read(&self.core.state);
         state
             .watchers
             .poll_frames(id, state.keys.published, max_bytes)
@@ -213,37 +274,64 @@ impl Store {
 
     /// Forget a watcher.
     pub fn unwatch(&self, id: u64) {
-        write(&self.state).watchers.remove(id);
+        write(&self.core.state).watchers.remove(id);
     }
 
-    /// Forget history below `revision`. Its cost grows with what happened since the last compaction.
+    /// Forget history below `revision`. Its cost grows with what happened since the last compaction; writers go on meanwhile.
+    /// Fails with FutureRevision, NoSpace.
     pub fn compact(&self, revision: u64) -> Result<()> {
-        let mut state = write(&self.state);
-        if revision > state.keys.published {
-            return Err(StoreError::FutureRevision {
-                revision,
-                current: state.keys.published,
-            });
+        self.core.compact(revision)
+    }
+
+    /// Grant a lease for `ttl_s` seconds from `now_ms` on, called `id` or, for 0, something unused; return its id. It is durable
+    /// after `when_flushed`. Fails with LeaseExists, NoSpace.
+    pub fn lease_grant(&self, id: i64, ttl_s: i64, now_ms: u64) -> Result<i64> {
+        let id = self.core.grant(id, ttl_s, now_ms)?;
+        if self.core.log.is_some() {
+            // It looks at the leases again, for this one may be the next to end.
+            self.committer.request(&self.core);
         }
-        if revision > state.keys.floor {
-            state.keys.compact(revision);
-            if let Some(log) = &self.log {
-                log.add_compaction(revision);
-            }
-        }
-        Ok(())
+        Ok(id)
+    }
+
+    /// Delete the keys of a lease, all under one revision, and the lease; return how many keys it had. Fails with LeaseNotFound.
+    pub fn lease_revoke(&self, id: i64) -> Result<Transacted<usize>> {
+        self.core.revoke(id)
+    }
+
+    /// Let the lease's time to live begin anew at `now_ms`; return it in seconds. Not logged: after a restart all begin anew.
+    /// Fails with LeaseNotFound.
+    pub fn lease_keep_alive(&self, id: i64, now_ms: u64) -> Result<i64> {
+        write(&self.core.state).keys.leases.keep_alive(id, now_ms)
+    }
+
+    /// How long a lease has left at `now_ms`, and which keys are attached to it. Fails with LeaseNotFound.
+    pub fn lease_time_to_live(&self, id: i64, now_ms: u64) -> Result<LeaseInfo> {
+        read(&self.core.state).keys.leases.info(id, now_ms)
+    }
+
+    /// The ids of all leases, ascending, each with its granted time to live in seconds.
+    pub fn leases(&self) -> Vec<(i64, i64)> {
+        read(&self.core.state).keys.leases.list()
+    }
+
+    /// Revoke every lease that has ended by `now_ms`; return their ids. On disk the committer does that by itself.
+    pub fn expire(&self, now_ms: u64) -> Result<Vec<i64>> {
+        self.core.expire(now_ms)
     }
 
     /// Write a snapshot and drop the log behind it; return its revision. Blocks on the disk; commits and flushes may go on.
     /// In memory there is nothing to write.
     pub fn snapshot(&self) -> Result<u64> {
-        let Some(log) = &self.log else {
+        let Some(log) = &self.core.log else {
             return Ok(self.revision());
         };
         log.replace_by_snapshot(|disk, uuid| {
             let (cut, (floor, states)) = log.cut(|revision| {
-                let state = read(&self.state);
-                (state.keys.floor, state.keys.retained(revision))
+                let state = read(&self.core.state);
+                let floor = state.keys.floor;
+                let (states, _) = state.keys.retained(None, usize::MAX, floor, revision);
+                (floor, states)
             })?;
             let header = snapshot::Header {
                 uuid: *uuid,
@@ -259,7 +347,8 @@ impl Store {
 
     /// Flush, take no more writes and release the directory. Closing twice does nothing.
     pub fn close(&self) -> Result<()> {
-        let Some(log) = &self.log else {
+        self.committer.close();
+        let Some(log) = &self.core.log else {
             return Ok(());
         };
         if log.check().is_err() {
@@ -273,8 +362,8 @@ impl Store {
 
     /// Figures for metrics and tests.
     pub fn stats(&self) -> BTreeMap<&'static str, u64> {
-        let sizes = self.log.as_ref().map(Log::sizes).unwrap_or_default();
-        let state = read(&self.state);
+        let sizes = self.core.log.as_ref().map(Log::sizes).unwrap_or_default();
+        let state = read(&self.core.state);
         BTreeMap::from([
             ("log_bytes", sizes.log_bytes),
             ("snapshot_bytes", sizes.snapshot_bytes),
@@ -283,6 +372,7 @@ impl Store {
             ("keys", state.keys.key_count() as u64),
             ("events", state.keys.history_len() as u64),
             ("index_pairs", state.keys.index_len() as u64),
+            ("leases", state.keys.leases.len() as u64),
             ("watchers", state.watchers.len() as u64),
             ("revision", state.keys.published),
             ("applied_revision", state.keys.applied),
@@ -291,15 +381,15 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.committer.close();
+    }
+}
+
 /// Refuse the commit whose preconditions do not hold; nothing has been changed then.
 fn check(keys: &Keyspace, ops: &[Op<'_>]) -> Result<()> {
-    let mut seen = BTreeSet::new();
     for (index, op) in ops.iter().enumerate() {
-        if ops.len() > 1 && !seen.insert(op.key) {
-            return Err(StoreError::Invalid(format!(
-                "op {index}: a key may stand only once in a commit"
-            )));
-        }
         if let (Some(value), Some(at)) = (op.value, op.splice_at)
             && at > value.len()
         {
@@ -323,48 +413,4 @@ fn check(keys: &Keyspace, ops: &[Op<'_>]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The state that `op` makes of its key.
-fn successor(keys: &Keyspace, op: Op<'_>, revision: u64, sub: u32) -> Revision {
-    let key = keys.shared_key(op.key);
-    let before = keys.newest(op.key);
-    let created = before.map_or(revision, |before| before.created);
-    let Some(value) = op.value else {
-        return Revision {
-            key,
-            created,
-            modified: revision,
-            version: 0,
-            sub,
-            body: None,
-            attributes: keys.no_attributes(),
-        };
-    };
-    let version = before.map_or(0, |before| before.version) + 1;
-    let body = Some(Body::spliced(
-        value,
-        op.splice_at,
-        revision,
-        natural(version),
-    ));
-    let attributes = keys.shared_attributes(op.key, op.attributes);
-    Revision {
-        key,
-        created,
-        modified: revision,
-        version,
-        sub,
-        body,
-        attributes,
-    }
-}
-
-/// The type that a watcher of everything sees for a write.
-pub(crate) fn natural(version: u64) -> EventType {
-    if version == 1 {
-        EventType::Added
-    } else {
-        EventType::Modified
-    }
 }

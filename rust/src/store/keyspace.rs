@@ -1,20 +1,22 @@
-//! The versioned map: for each key a chain of revisions, oldest first, and the history of events that made them.
+//! The versioned map: for each key a chain of revisions, oldest first, and the order in which they were made.
 //!
 //! Nothing is overwritten: a write appends to its key's chain, so a reader at any retained revision finds its state by walking
-//! that chain backwards. Compaction pops history up to the new floor and trims only the chains that those events touched, so its
-//! cost is what happened since the last one, not the number of keys.
+//! that chain backwards. An event is a revision and the one before it in its chain, so history is a queue of pointers, and events
+//! are made for those who watch. Compaction moves the floor at once and trims, in steps that the caller sizes, only the chains that
+//! history up to there touched, so its cost is what happened since the last one, not the number of keys.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
-use super::attributes::{Attributes, Kind};
+use super::attributes::{Attributes, Kind, Pair};
 use super::chain::Chain;
 use super::error::{Result, StoreError};
 use super::event::Event;
 use super::index::Index;
+use super::lease::Leases;
 use super::revision::{Key, Revision};
 use super::selector::Selector;
+use super::span::Span;
 
 /// An empty store is at revision 1 like etcd's, so that the first commit gets 2 and 0 and 1 never name an object's revision.
 pub(crate) const FIRST_REVISION: u64 = 1;
@@ -23,14 +25,17 @@ pub(crate) const FIRST_REVISION: u64 = 1;
 pub(crate) struct Keyspace {
     chains: BTreeMap<Key, Chain>,
     index: Index,
-    history: VecDeque<Arc<Event>>,
+    pub(crate) leases: Leases,
+    /// What was written after the floor, and what trimming has not reached yet.
+    history: VecDeque<Arc<Revision>>,
     /// The oldest revision that can be read.
     pub(crate) floor: u64,
     /// The newest revision, seen by the preconditions of the next commit.
     pub(crate) applied: u64,
     /// The newest revision that readers and watchers see.
     pub(crate) published: u64,
-    none: Arc<Attributes>,
+    /// While a snapshot is being written, the floor it was begun with: nothing that reads from there on need is trimmed.
+    pub(crate) pin: Option<u64>,
 }
 
 impl Default for Keyspace {
@@ -38,11 +43,12 @@ impl Default for Keyspace {
         Keyspace {
             chains: BTreeMap::new(),
             index: Index::default(),
+            leases: Leases::default(),
             history: VecDeque::new(),
             floor: 0,
             applied: FIRST_REVISION,
             published: FIRST_REVISION,
-            none: Arc::default(),
+            pin: None,
         }
     }
 }
@@ -66,6 +72,12 @@ impl Keyspace {
         self.chains.get(key)?.at(revision)
     }
 
+    /// Whether `revision` wrote or deleted `key`, and nothing did after it.
+    pub(crate) fn was_written_at(&self, key: &[u8], revision: u64) -> bool {
+        let chain = self.chains.get(key);
+        chain.is_some_and(|chain| chain.modified() == revision)
+    }
+
     /// The key as it is already shared in memory, or a new one.
     pub(crate) fn shared_key(&self, key: &[u8]) -> Key {
         self.chains
@@ -74,48 +86,65 @@ impl Keyspace {
     }
 
     /// `attributes`, shared with the newest state of the key when they did not change.
-    pub(crate) fn shared_attributes(&self, key: &[u8], attributes: Attributes) -> Arc<Attributes> {
+    pub(crate) fn shared_attributes(&self, key: &[u8], attributes: Attributes) -> Attributes {
         match self.newest(key) {
-            Some(newest) if *newest.attributes == attributes => newest.attributes.clone(),
-            _ => Arc::new(attributes),
+            Some(newest) if newest.attributes == attributes => newest.attributes.clone(),
+            _ => attributes,
         }
-    }
-
-    pub(crate) fn no_attributes(&self) -> Arc<Attributes> {
-        self.none.clone()
     }
 
     /// Append `new` to its key's chain and to history. Revisions must arrive in order; the caller moves `applied`.
     pub(crate) fn apply(&mut self, new: Arc<Revision>) {
-        let old = match self.chains.get_mut(&new.key) {
+        let mut is_indexed = false;
+        match self.chains.get_mut(&new.key) {
             Some(chain) => {
-                let old = chain.newest().cloned();
+                is_indexed = chain
+                    .newest()
+                    .is_some_and(|old| old.attributes.is_shared_with(&new.attributes));
                 chain.push(new.clone());
-                old
             }
             None => {
                 self.chains.insert(new.key.clone(), Chain::new(new.clone()));
-                None
             }
-        };
-        if !old
-            .as_ref()
-            .is_some_and(|old| Arc::ptr_eq(&old.attributes, &new.attributes))
-        {
+        }
+        if !is_indexed {
             self.index.insert(&new.key, &new.attributes);
         }
+        self.leases.attach(&new.key, new.lease);
         if new.modified > self.floor {
-            self.history.push_back(Arc::new(Event::new(old, new)));
+            self.history.push_back(new);
         }
+    }
+
+    /// Take back the newest revision of the whole store, which `apply` has just added.
+    pub(crate) fn undo(&mut self) {
+        let Some(gone) = self.history.pop_back() else {
+            return;
+        };
+        let is_first = !self.chains.get_mut(&gone.key).is_some_and(Chain::pop);
+        if is_first {
+            self.chains.remove(&gone.key);
+        }
+        let chain = self.chains.get(&gone.key);
+        let kept = chain.into_iter().flat_map(Chain::all);
+        let kept = kept.map(|state| &state.attributes);
+        self.index.remove(&gone.key, &gone.attributes, kept);
+        let before = chain.and_then(Chain::newest).map_or(0, |state| state.lease);
+        self.leases.attach(&gone.key, before);
     }
 
     /// Resolve the revision of a read: 0 is the newest published one.
     pub(crate) fn readable(&self, revision: u64) -> Result<u64> {
+        self.readable_upto(revision, self.published)
+    }
+
+    /// Resolve the revision of a read that sees up to `newest`, which 0 stands for.
+    pub(crate) fn readable_upto(&self, revision: u64, newest: u64) -> Result<u64> {
         match revision {
-            0 => Ok(self.published),
-            _ if revision > self.published => Err(StoreError::FutureRevision {
+            0 => Ok(newest),
+            _ if revision > newest => Err(StoreError::FutureRevision {
                 revision,
-                current: self.published,
+                current: newest,
             }),
             _ if revision < self.floor => Err(StoreError::Compacted {
                 revision,
@@ -125,124 +154,115 @@ impl Keyspace {
         }
     }
 
-    /// Objects under `prefix` at `revision` from `start` on that match; `limit` 0 means all. Walks the smallest posting that the
+    /// Objects in `span` at `revision` from `start` on that match; `limit` 0 means all. Walks the smallest posting that the
     /// selector offers, or else the keys. `remaining` is -1 when a selector would make counting cost a full walk.
     pub(crate) fn range(
         &self,
-        prefix: &[u8],
+        span: &Span<'_>,
         start: &[u8],
         limit: usize,
         revision: u64,
         selector: &Selector,
     ) -> Found {
-        let start = if start > prefix { start } else { prefix };
         let wanted = |state: &&Arc<Revision>| selector.matches(&state.attributes);
-        let smallest = selector
-            .pairs()
-            .min_by_key(|(kind, key, value)| self.index.count(*kind, key, value));
-        if let Some((kind, key, value)) = smallest {
-            let keys = self.index.keys_from(kind, key, value, start);
-            let covered = keys.take_while(|key| covers(prefix, key));
+        let smallest = selector.pairs().min_by_key(|pair| self.index.count(pair));
+        if let Some(pair) = smallest {
+            let keys = self.index.keys_from(&pair, start.max(span.start()));
+            let covered = keys.take_while(|key| span.contains(key));
             let states = covered.filter_map(|key| self.at(key, revision));
             return page(states.filter(wanted), limit);
         }
         let states = self
-            .walk(prefix, start)
+            .walk(span, start)
             .filter_map(|(_, chain)| chain.at(revision));
         let mut found = page(states.filter(wanted), limit);
         if let Some(next) = found.next.as_deref().filter(|_| selector.is_empty()) {
-            let rest = self
-                .walk(prefix, next)
-                .filter(|(_, chain)| chain.is_live_at(revision));
-            found.remaining = rest.count() as i64;
+            found.remaining = self.count(span, next, revision) as i64;
         }
         found
     }
 
-    /// The chains under `prefix` from `start` on. The end is looked up once, so that the walk itself reads no keys.
-    fn walk(&self, prefix: &[u8], start: &[u8]) -> impl Iterator<Item = (&Key, &Chain)> {
-        let mut behind = prefix.to_vec();
-        let end = match behind.last_mut() {
-            None => Bound::Unbounded,
-            Some(last @ b'/') => {
-                *last += 1;
-                Bound::Excluded(behind.as_slice())
-            }
-            Some(_) => Bound::Included(behind.as_slice()),
-        };
-        // A map refuses a range that ends before it starts.
-        let is_behind = match end {
-            Bound::Excluded(end) => start >= end,
-            Bound::Included(end) => start > end,
-            Bound::Unbounded => false,
-        };
-        let start = if is_behind {
-            Bound::Unbounded
-        } else {
-            Bound::Included(start)
-        };
-        let chains = self.chains.range::<[u8], _>((start, end));
-        chains.take(if is_behind { 0 } else { usize::MAX })
+    /// How many keys in `span` from `start` on exist at `revision`.
+    pub(crate) fn count(&self, span: &Span<'_>, start: &[u8], revision: u64) -> usize {
+        self.walk(span, start)
+            .filter(|(_, chain)| chain.is_live_at(revision))
+            .count()
+    }
+
+    /// The chains in `span` from `start` on. The end is looked up once, so that the walk itself reads no keys.
+    fn walk(&self, span: &Span<'_>, start: &[u8]) -> impl Iterator<Item = (&Key, &Chain)> {
+        let walk = span.bounded(start, |bounds| self.chains.range::<[u8], _>(bounds));
+        walk.into_iter().flatten()
     }
 
     /// Keys whose published state names `uid` as an owner, in order.
     pub(crate) fn by_owner(&self, uid: &[u8]) -> Vec<Key> {
-        let keys = self.index.keys_from(Kind::Owner, b"", uid, b"");
+        let pair = Pair {
+            kind: Kind::Owner,
+            key: b"",
+            value: uid,
+        };
         let owned = |key: &&Key| {
-            let pair = super::attributes::Pair {
-                kind: Kind::Owner,
-                key: b"",
-                value: uid,
-            };
             self.at(key, self.published)
                 .is_some_and(|state| state.attributes.contains(&pair))
         };
+        let keys = self.index.keys_from(&pair, b"");
         keys.filter(owned).cloned().collect()
     }
 
-    /// Published events after `revision`, oldest first.
-    pub(crate) fn events_after(
+    /// What was written after `revision` and up to `upto`, oldest first.
+    pub(crate) fn written_after(
         &self,
         revision: u64,
         upto: u64,
-    ) -> impl Iterator<Item = &Arc<Event>> {
+    ) -> impl Iterator<Item = &Arc<Revision>> {
         let first = self
             .history
-            .partition_point(|event| event.revision() <= revision);
+            .partition_point(|state| state.modified <= revision);
         self.history
             .range(first..)
-            .take_while(move |event| event.revision() <= upto)
+            .take_while(move |state| state.modified <= upto)
     }
 
-    /// Forget what no read at `revision` or later needs.
+    /// The step that made `new`, which must lie above the floor.
+    pub(crate) fn event(&self, new: &Arc<Revision>) -> Arc<Event> {
+        let old = self.at(&new.key, new.modified.saturating_sub(1)).cloned();
+        Arc::new(Event::new(old, new.clone()))
+    }
+
+    /// Refuse reads below `revision` from now on. What only they needed is forgotten by `trim`.
     pub(crate) fn compact(&mut self, revision: u64) {
         self.floor = self.floor.max(revision);
-        while let Some(event) = self.history.front() {
-            if event.revision() > revision {
-                break;
+    }
+
+    /// Forget what no read at the floor or later needs, looking at no more than `steps` old revisions; false when some are left.
+    pub(crate) fn trim(&mut self, steps: usize) -> bool {
+        let upto = self.pin.unwrap_or(self.floor).min(self.floor);
+        for _ in 0..steps {
+            match self.history.front() {
+                Some(state) if state.modified <= upto => {
+                    let key = state.key.clone();
+                    self.history.pop_front();
+                    self.trim_chain(&key, upto);
+                }
+                _ => return true,
             }
-            let key = event.new.key.clone();
-            self.history.pop_front();
-            self.trim(&key, revision);
         }
+        false
     }
 
     /// Drop the revisions of one key that are superseded at `floor`.
-    fn trim(&mut self, key: &Key, floor: u64) {
+    fn trim_chain(&mut self, key: &Key, floor: u64) {
         let Some(chain) = self.chains.get_mut(key) else {
             return;
         };
         for gone in chain.trim(floor) {
-            if chain
-                .all()
-                .any(|kept| Arc::ptr_eq(&kept.attributes, &gone.attributes))
+            let kept = chain.all().map(|state| &state.attributes);
+            if !kept
+                .clone()
+                .any(|kept| kept.is_shared_with(&gone.attributes))
             {
-                continue;
-            }
-            for pair in gone.attributes.pairs() {
-                if !chain.all().any(|kept| kept.attributes.contains(&pair)) {
-                    self.index.remove(key, &pair);
-                }
+                self.index.remove(key, &gone.attributes, kept);
             }
         }
         if chain.is_gone_at(floor) {
@@ -250,25 +270,57 @@ impl Keyspace {
         }
     }
 
-    /// Every retained revision up to `upto`, by key and then by age.
-    pub(crate) fn retained(&self, upto: u64) -> Vec<Arc<Revision>> {
-        self.chains
-            .values()
-            .flat_map(Chain::all)
-            .filter(|revision| revision.modified <= upto)
-            .cloned()
-            .collect()
+    /// Give back memory that history held before it was trimmed.
+    pub(crate) fn shrink(&mut self) {
+        if self.history.capacity() > 4 * self.history.len().max(1024) {
+            self.history.shrink_to(self.history.len() * 2);
+        }
+    }
+
+    /// Revisions up to `upto` that reads from `floor` on need, of `count` keys behind `after`, by key and then by age; and the last
+    /// of those keys, None when there were no more.
+    pub(crate) fn retained(
+        &self,
+        after: Option<&Key>,
+        count: usize,
+        floor: u64,
+        upto: u64,
+    ) -> (Vec<Arc<Revision>>, Option<Key>) {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(&**key));
+        let mut states = Vec::new();
+        let mut last = None;
+        let chains = self.chains.range::<[u8], _>((from, Bound::Unbounded));
+        for (key, chain) in chains.take(count) {
+            states.extend(chain.needed(floor, upto).cloned());
+            last = Some(key.clone());
+        }
+        (states, last)
     }
 
     /// Take revisions as `retained` gave them, into an empty key space with floor `floor`.
     pub(crate) fn restore(&mut self, revisions: Vec<Arc<Revision>>, floor: u64, applied: u64) {
         self.floor = floor;
-        for revision in revisions {
-            self.apply(revision);
+        let mut chains: Vec<(Key, Chain)> = Vec::new();
+        for state in revisions {
+            self.index.insert(&state.key, &state.attributes);
+            if state.modified > floor {
+                self.history.push_back(state.clone());
+            }
+            match chains.last_mut() {
+                Some((key, chain)) if *key == state.key => chain.push(state),
+                _ => chains.push((state.key.clone(), Chain::new(state))),
+            }
         }
+        for (key, chain) in &chains {
+            self.leases
+                .attach(key, chain.newest().map_or(0, |newest| newest.lease));
+        }
+        // Sorted already, so every node of the tree is filled.
+        self.chains = BTreeMap::from_iter(chains);
         self.history
             .make_contiguous()
-            .sort_by_key(|event| (event.new.modified, event.new.sub));
+            .sort_by_key(|state| (state.modified, state.sub));
         self.applied = applied;
         self.published = applied;
     }
@@ -283,14 +335,6 @@ impl Keyspace {
 
     pub(crate) fn index_len(&self) -> usize {
         self.index.len()
-    }
-}
-
-/// A prefix that is empty or ends in `/` covers what starts with it; any other is one exact key.
-pub(crate) fn covers(prefix: &[u8], key: &[u8]) -> bool {
-    match prefix.last() {
-        None | Some(b'/') => key.starts_with(prefix),
-        Some(_) => key == prefix,
     }
 }
 

@@ -141,15 +141,27 @@ impl Log {
     }
 
     /// Buffer a commit. The caller holds the state's lock, so that entries stand in revision order.
-    pub(crate) fn add_commit(&self, revision: u64, states: &[Arc<Revision>]) {
+    pub(crate) fn add_commit(&self, revision: u64, states: &[Arc<Revision>]) -> Result<()> {
         let mut buffer = lock(&self.buffer);
         entry::put_commit(&mut buffer.batch, revision, states);
         buffer.revision = revision;
+        Ok(())
     }
 
     /// Buffer a compaction.
-    pub(crate) fn add_compaction(&self, revision: u64) {
+    pub(crate) fn add_compaction(&self, revision: u64) -> Result<()> {
         entry::put_compaction(&mut lock(&self.buffer).batch, revision);
+        Ok(())
+    }
+
+    pub(crate) fn add_grant(&self, id: i64, ttl_s: i64) -> Result<()> {
+        entry::put_grant(&mut lock(&self.buffer).batch, id, ttl_s);
+        Ok(())
+    }
+
+    pub(crate) fn add_revocation(&self, id: i64) -> Result<()> {
+        entry::put_revocation(&mut lock(&self.buffer).batch, id);
+        Ok(())
     }
 
     /// Make everything buffered durable; return the durable revision.

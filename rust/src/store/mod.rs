@@ -4,9 +4,16 @@
 //! buffered durable with one fsync; `publish` then lets readers and watchers see it. Three positions therefore move forward:
 //! applied >= durable >= published, and only published state is ever shown to anybody but the next commit's preconditions.
 //!
-//! - `face`: the public face; locks, and the order of the steps above.
-//! - `keyspace`: version chains (`chain`) by key, history of events, compaction. `index`: from label, field and owner pairs to keys.
-//! - `watch`: watchers and the index that finds those an event concerns. `event`: one change, and its frames shared by all.
+//! A front in Rust writes with `Store::transact` (or `commit`), then has `Store::when_published` call it when the answer may be sent;
+//! one thread (`committer`) flushes and publishes for all of them and for Python, which hears through one descriptor (`wakeup`,
+//! `told`). It reads with `get`, `span` and `count`, and watches with `watch_span`, whose `Notify` says when to `poll`: whole
+//! revisions, each event with the state before and after, and the revision up to which the watcher has now seen everything.
+//!
+//! - `face`: the public face. `core`: what all share, and the order of the steps above. `committer`: the thread that takes them.
+//! - `txn`: reads and writes under one revision. `span`: a range of keys. `lease`: keys that go when nobody keeps them alive.
+//! - `keyspace`: version chains (`chain`) by key, history, compaction. `index`: from label, field and owner pairs to keys.
+//! - `watch`: watchers and the index that finds those an event concerns, `interval` for odd spans. `event`: one change, and its
+//!   frames shared by all.
 //! - `revision`: one key at one revision. `attributes`, `selector`: what selectors see of an object, and how they match.
 //! - `disk`, `mem_disk`: real or simulated files. `log`: the write-ahead log on them, in the formats of `segment` (batches) and
 //!   `entry` (commits). `snapshot`: the state that replaces old segments. `recovery`: opening a directory. `codec`: numbers and strings.
@@ -16,13 +23,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 pub mod attributes;
 mod chain;
 pub mod codec;
+pub mod committer;
+mod core;
 pub mod disk;
 mod entry;
 pub mod error;
 pub mod event;
 pub mod face;
 mod index;
+mod interval;
 mod keyspace;
+pub mod lease;
 mod log;
 pub mod mem_disk;
 mod recovery;
@@ -30,17 +41,24 @@ pub mod revision;
 mod segment;
 pub mod selector;
 mod snapshot;
+pub mod span;
 #[cfg(test)]
 mod tests;
+mod txn;
 pub mod watch;
 
 pub use attributes::{Attributes, AttributesBuilder, Kind};
-pub use error::StoreError;
+pub use committer::Done;
+pub use core::{Told, monotonic_ms};
+pub use error::{Result, StoreError};
 pub use event::{Event, EventType};
 pub use face::{Op, Page, Store};
+pub use lease::LeaseInfo;
 pub use revision::{Frame, Revision};
 pub use selector::{Requirement, Selector};
-pub use watch::{Poll, Seen};
+pub use span::Span;
+pub use txn::{Transacted, Txn};
+pub use watch::{Notify, Poll, Seen};
 
 /// A panic while a lock is held leaves our data consistent or the process gone, so a poisoned lock is taken as it is.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::attributes::Attributes;
 use super::codec::Reader;
 use super::disk::Disk;
 use super::entry::{Entry, Write, next_entry};
 use super::error::{Result, StoreError};
-use super::face::natural;
+use super::event::EventType;
 use super::keyspace::Keyspace;
 use super::log::{Log, Sizes, Writer, create_segment, number_in, segment_name};
 use super::revision::{Body, Revision};
@@ -95,6 +96,8 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         Some(uuid) => uuid,
         None => disk.entropy()?,
     };
+    let seed = u64::from_le_bytes(segment::Cursor { rest: &uuid }.take());
+    keys.leases.seed(seed.wrapping_add(keys.applied));
     let writer = continue_at(&*disk, &keys, &position, uuid, end)?;
     remove_leftovers(&*disk, &names, first, keys.applied)?;
     let found = Sizes {
@@ -175,7 +178,10 @@ fn apply(keys: &mut Keyspace, payload: &[u8]) -> Option<()> {
             Entry::Compaction { revision } => {
                 (revision <= keys.applied).then_some(())?;
                 keys.compact(revision);
+                keys.trim(usize::MAX);
             }
+            Entry::Grant { id, ttl_s } => keys.leases.grant(id, ttl_s, None),
+            Entry::Revocation { id } => keys.leases.revoke(id),
         }
     }
     Some(())
@@ -194,12 +200,13 @@ fn replayed(keys: &Keyspace, write: Write<'_>, revision: u64, sub: u32) -> Optio
             modified: revision,
             version: 0,
             sub,
+            lease: 0,
             body: None,
-            attributes: keys.no_attributes(),
+            attributes: Attributes::default(),
         });
     };
     let version = before.map_or(0, |before| before.version) + 1;
-    let body = Some(Body::stored(value, splice, natural(version)));
+    let body = Some(Body::stored(value, splice, EventType::natural(version)));
     let attributes = keys.shared_attributes(write.key, write.attributes);
     Some(Revision {
         key,
@@ -207,6 +214,7 @@ fn replayed(keys: &Keyspace, write: Write<'_>, revision: u64, sub: u32) -> Optio
         modified: revision,
         version,
         sub,
+        lease: write.lease,
         body,
         attributes,
     })

@@ -25,8 +25,10 @@ pub struct Splice {
 #[derive(Debug, Clone)]
 pub struct Body {
     frame: Frame,
+    splice_at: u32,
+    /// 0 when nothing was spliced. The fields stand one by one, because a store holds millions of bodies.
+    splice_length: u8,
     kind: EventType,
-    splice: Option<Splice>,
 }
 
 impl Body {
@@ -61,10 +63,12 @@ impl Body {
             line.extend_from_slice(part);
         }
         line.extend_from_slice(SUFFIX);
+        let splice = splice.unwrap_or(Splice { at: 0, length: 0 });
         Body {
             frame: line.into(),
+            splice_at: splice.at,
+            splice_length: splice.length,
             kind,
-            splice,
         }
     }
 
@@ -81,13 +85,16 @@ impl Body {
     }
 
     pub(crate) fn splice(&self) -> Option<Splice> {
-        self.splice
+        (self.splice_length > 0).then_some(Splice {
+            at: self.splice_at,
+            length: self.splice_length,
+        })
     }
 
     /// Frame this value as `kind`; with `revision`, it takes the place of the spliced one.
     pub(crate) fn reframed(&self, kind: EventType, revision: Option<u64>) -> Body {
         let value = self.value();
-        if let (Some(revision), Some(splice)) = (revision, self.splice) {
+        if let (Some(revision), Some(splice)) = (revision, self.splice()) {
             let digits = revision.to_string();
             let (at, length) = (splice.at as usize, usize::from(splice.length));
             if let (Some(head), Some(tail)) = (value.get(..at), value.get(at + length..)) {
@@ -98,7 +105,7 @@ impl Body {
                 return Body::framed(&[head, digits.as_bytes(), tail], Some(splice), kind);
             }
         }
-        Body::framed(&[value], self.splice, kind)
+        Body::framed(&[value], self.splice(), kind)
     }
 }
 
@@ -114,8 +121,10 @@ pub struct Revision {
     pub version: u64,
     /// Position within its commit.
     pub sub: u32,
+    /// The lease that the key is attached to, 0 for none.
+    pub lease: i64,
     pub body: Option<Body>,
-    pub attributes: Arc<Attributes>,
+    pub attributes: Attributes,
 }
 
 impl Revision {

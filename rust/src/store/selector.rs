@@ -1,6 +1,6 @@
 //! Label and field selectors over `Attributes`: all requirements must hold. Mirrors apimachinery's labels and fields packages.
 
-use super::attributes::{Attributes, Kind};
+use super::attributes::{Attributes, Kind, Pair};
 use super::error::{Result, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,14 +126,16 @@ impl Selector {
 
     /// Pairs that every match has for certain, so that any of them may be looked up in the index. Fields that must be empty are
     /// left out: an object may satisfy them by not having the field.
-    pub(crate) fn pairs(&self) -> impl Iterator<Item = (Kind, &[u8], &[u8])> {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
         self.requirements
             .iter()
             .filter(|found| found.operator == Operator::In)
             .filter_map(|found| match found.values.as_slice() {
-                [value] if found.kind != Kind::Field || !value.is_empty() => {
-                    Some((found.kind, &*found.key, &**value))
-                }
+                [value] if found.kind != Kind::Field || !value.is_empty() => Some(Pair {
+                    kind: found.kind,
+                    key: &found.key,
+                    value,
+                }),
                 _ => None,
             })
     }

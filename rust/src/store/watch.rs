@@ -1,10 +1,12 @@
 //! Watchers, and the index that finds the few that an event concerns.
 //!
-//! A watcher is registered once: under its prefix (a collection, a namespace of it, or one key) and there either among those that
-//! see everything or, if its selector demands a certain field or label value, under that value. An event looks up the handful of
-//! prefixes of its key and, for each field and label anybody watches there, the value before and after; so with 10,000 kubelets
-//! each watching their own spec.nodeName, an event costs two of them a queue push and the others nothing.
+//! A watcher is registered once: under its span and there either among those that see everything or, if its selector demands a
+//! certain field or label value, under that value. Spans that are directories (a collection, a namespace of it) or one key are
+//! found by looking up the handful of beginnings of an event's key; all other spans stand in an interval map. For each field and
+//! label that anybody watches there the value before and after is looked up; so with 10,000 kubelets each watching their own
+//! spec.nodeName, an event costs two of them a queue push and the others nothing.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -12,12 +14,20 @@ use std::sync::{Arc, Mutex};
 use super::attributes::Kind;
 use super::error::{Result, StoreError};
 use super::event::{Event, EventType};
+use super::interval::IntervalMap;
 use super::lock;
 use super::revision::{Frame, Revision};
 use super::selector::Selector;
+use super::span::Span;
 
 /// Events that a watcher may fall behind before it is cut.
 pub const QUEUE_MAX: usize = 10_000;
+
+/// Bytes of objects that a watcher may keep alive by falling behind before it is cut.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Room that an empty queue keeps.
+const QUEUE_KEPT: usize = 64;
 
 /// Called after a publication that concerns a watcher; it must neither block nor call the store.
 pub type Notify = Arc<dyn Fn() + Send + Sync>;
@@ -34,7 +44,7 @@ pub struct Poll<T> {
 
 struct Watcher {
     id: u64,
-    prefix: Box<[u8]>,
+    place: Place,
     selector: Selector,
     queue: Mutex<Queue>,
     notify: Option<Notify>,
@@ -49,18 +59,36 @@ impl fmt::Debug for Watcher {
     }
 }
 
+/// Where a watcher is registered: under a name that is looked up, or by its start and end.
+#[derive(Debug, Clone)]
+enum Place {
+    Named(Box<[u8]>),
+    Between(Box<[u8]>, Option<Box<[u8]>>),
+}
+
+impl Place {
+    fn of(span: &Span<'_>) -> Self {
+        match span.scope() {
+            Some(name) => Place::Named(name.into()),
+            None => Place::Between(span.start().into(), span.end().map(Into::into)),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<Seen>,
-    /// Grows by the backlog with which a watch began, because history holds those events anyway.
+    bytes: usize,
+    /// Both grow by the backlog with which a watch began, because history holds those events anyway.
     capacity: usize,
+    bytes_capacity: usize,
     is_cut: bool,
 }
 
 type ById = BTreeMap<u64, Arc<Watcher>>;
 type ByValue = HashMap<Box<[u8]>, ById>;
 
-/// The watchers of one prefix.
+/// The watchers of one span.
 #[derive(Debug, Default)]
 struct Scope {
     everything: ById,
@@ -73,48 +101,47 @@ pub(crate) struct Watchers {
     next_id: u64,
     by_id: HashMap<u64, Arc<Watcher>>,
     scopes: HashMap<Box<[u8]>, Scope>,
+    intervals: IntervalMap<Scope>,
 }
 
 impl Watchers {
     /// Register a watcher whose queue starts with what it sees of `backlog`; return its id.
-    pub(crate) fn add<'a>(
+    pub(crate) fn add(
         &mut self,
-        prefix: &[u8],
+        span: &Span<'_>,
         selector: Selector,
-        backlog: impl Iterator<Item = &'a Arc<Event>>,
+        backlog: impl Iterator<Item = Arc<Event>>,
         notify: Option<Notify>,
     ) -> u64 {
         self.next_id += 1;
         let id = self.next_id;
-        let seen = backlog.filter_map(|event| Some((event.seen_by(&selector)?, event.clone())));
+        let seen = backlog.filter_map(|event| Some((event.seen_by(&selector)?, event)));
         let events: VecDeque<_> = seen.collect();
+        let bytes = events.iter().map(|(_, event)| event.size()).sum();
         let queue = Mutex::new(Queue {
             capacity: QUEUE_MAX + events.len(),
+            bytes_capacity: QUEUE_BYTES_MAX + bytes,
             events,
+            bytes,
             is_cut: false,
         });
         let watcher = Arc::new(Watcher {
             id,
-            prefix: prefix.into(),
+            place: Place::of(span),
             selector,
             queue,
             notify,
         });
         self.by_id.insert(id, watcher.clone());
-        let scope = self.scopes.entry(prefix.into()).or_default();
-        match watcher.selector.anchor() {
-            None => {
-                scope.everything.insert(id, watcher.clone());
+        let scope = match &watcher.place {
+            Place::Named(name) => Some(self.scopes.entry(name.clone()).or_default()),
+            Place::Between(start, end) => {
+                self.intervals.ensure(start, end.as_deref());
+                self.intervals.get_mut(start, end.as_deref())
             }
-            Some((kind, key, values)) => {
-                let by_value = scope.by_value.entry((kind, key.into())).or_default();
-                for value in values {
-                    by_value
-                        .entry(value.clone())
-                        .or_default()
-                        .insert(id, watcher.clone());
-                }
-            }
+        };
+        if let Some(scope) = scope {
+            scope.add(&watcher);
         }
         id
     }
@@ -124,72 +151,40 @@ impl Watchers {
         let Some(watcher) = self.by_id.remove(&id) else {
             return;
         };
-        let Some(scope) = self.scopes.get_mut(&watcher.prefix) else {
+        let scope = match &watcher.place {
+            Place::Named(name) => self.scopes.get_mut(name),
+            Place::Between(start, end) => self.intervals.get_mut(start, end.as_deref()),
+        };
+        let Some(scope) = scope else {
             return;
         };
-        scope.everything.remove(&id);
-        if let Some((kind, key, values)) = watcher.selector.anchor() {
-            let anchor = (kind, key.into());
-            if let Some(by_value) = scope.by_value.get_mut(&anchor) {
-                for value in values {
-                    if let Some(watchers) = by_value.get_mut(value) {
-                        watchers.remove(&id);
-                        if watchers.is_empty() {
-                            by_value.remove(value);
-                        }
-                    }
-                }
-                if by_value.is_empty() {
-                    scope.by_value.remove(&anchor);
-                }
+        scope.remove(&watcher);
+        if scope.is_empty() {
+            match &watcher.place {
+                Place::Named(name) => drop(self.scopes.remove(name)),
+                Place::Between(start, end) => self.intervals.remove(start, end.as_deref()),
             }
-        }
-        if scope.everything.is_empty() && scope.by_value.is_empty() {
-            self.scopes.remove(&watcher.prefix);
         }
     }
 
-    /// Queue `event` for every watcher it concerns and note them in `news`.
-    pub(crate) fn dispatch(&self, event: &Arc<Event>, news: &mut News) {
-        let key: &[u8] = &event.new.key;
-        self.dispatch_to(&[], event, news);
-        for end in memchr::memchr_iter(b'/', key) {
-            self.dispatch_to(key.get(..=end).unwrap_or_default(), event, news);
-        }
-        if key.last() != Some(&b'/') {
-            self.dispatch_to(key, event, news);
-        }
-    }
-
-    fn dispatch_to(&self, prefix: &[u8], event: &Arc<Event>, news: &mut News) {
-        let Some(scope) = self.scopes.get(prefix) else {
+    /// Queue `event` for every watcher it concerns and note them in `news`. It is made only if there are watchers of its key.
+    pub(crate) fn dispatch(&self, key: &[u8], event: impl FnOnce() -> Arc<Event>, news: &mut News) {
+        if self.by_id.is_empty() {
             return;
-        };
-        for watcher in scope.everything.values() {
-            watcher.offer(event, news);
         }
-        for ((kind, key), by_value) in &scope.by_value {
-            let old = event.old.as_ref().and_then(|old| anchored(old, *kind, key));
-            let new = Some(&event.new)
-                .filter(|new| !new.is_deletion())
-                .and_then(|new| anchored(new, *kind, key));
-            let before = old.and_then(|value| by_value.get(value));
-            for watcher in before.iter().flat_map(|watchers| watchers.values()) {
-                watcher.offer(event, news);
+        let event = LazyCell::new(event);
+        let mut offer = |scope: &Scope| scope.dispatch(&event, news);
+        let mut named = |name: &[u8]| self.scopes.get(name).into_iter().for_each(&mut offer);
+        if !self.scopes.is_empty() {
+            named(&[]);
+            for end in memchr::memchr_iter(b'/', key) {
+                named(key.get(..=end).unwrap_or_default());
             }
-            if new == old {
-                continue;
-            }
-            for watcher in new
-                .and_then(|value| by_value.get(value))
-                .iter()
-                .flat_map(|watchers| watchers.values())
-            {
-                if !before.is_some_and(|before| before.contains_key(&watcher.id)) {
-                    watcher.offer(event, news);
-                }
+            if key.last() != Some(&b'/') {
+                named(key);
             }
         }
+        self.intervals.covering(key, &mut offer);
     }
 
     /// Hand events to `collect` until it answers that it has enough, never splitting a revision. Return the revision seen up to.
@@ -214,6 +209,7 @@ impl Watchers {
                 break;
             }
             if let Some((kind, event)) = queue.events.pop_front() {
+                queue.bytes = queue.bytes.saturating_sub(event.size());
                 last = event.revision();
                 is_full |= collect(kind, &event);
             }
@@ -224,6 +220,8 @@ impl Watchers {
             .map_or(published, |(_, event)| event.revision().saturating_sub(1));
         if queue.events.is_empty() {
             queue.capacity = QUEUE_MAX;
+            queue.bytes_capacity = QUEUE_BYTES_MAX;
+            queue.events.shrink_to(QUEUE_KEPT);
         }
         Ok(revision)
     }
@@ -264,8 +262,80 @@ impl Watchers {
         })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
+    }
+}
+
+impl Scope {
+    fn is_empty(&self) -> bool {
+        self.everything.is_empty() && self.by_value.is_empty()
+    }
+
+    fn add(&mut self, watcher: &Arc<Watcher>) {
+        let Some((kind, key, values)) = watcher.selector.anchor() else {
+            self.everything.insert(watcher.id, watcher.clone());
+            return;
+        };
+        let by_value = self.by_value.entry((kind, key.into())).or_default();
+        for value in values {
+            let watchers = by_value.entry(value.clone()).or_default();
+            watchers.insert(watcher.id, watcher.clone());
+        }
+    }
+
+    fn remove(&mut self, watcher: &Watcher) {
+        self.everything.remove(&watcher.id);
+        let Some((kind, key, values)) = watcher.selector.anchor() else {
+            return;
+        };
+        let anchor = (kind, key.into());
+        let Some(by_value) = self.by_value.get_mut(&anchor) else {
+            return;
+        };
+        for value in values {
+            if let Some(watchers) = by_value.get_mut(value) {
+                watchers.remove(&watcher.id);
+                if watchers.is_empty() {
+                    by_value.remove(value);
+                }
+            }
+        }
+        if by_value.is_empty() {
+            self.by_value.remove(&anchor);
+        }
+    }
+
+    fn dispatch(&self, event: &Arc<Event>, news: &mut News) {
+        for watcher in self.everything.values() {
+            watcher.offer(event, news);
+        }
+        for ((kind, key), by_value) in &self.by_value {
+            let old = event.old.as_ref().and_then(|old| anchored(old, *kind, key));
+            let new = Some(&event.new)
+                .filter(|new| !new.is_deletion())
+                .and_then(|new| anchored(new, *kind, key));
+            let before = old.and_then(|value| by_value.get(value));
+            for watcher in before.iter().flat_map(|watchers| watchers.values()) {
+                watcher.offer(event, news);
+            }
+            if new == old {
+                continue;
+            }
+            for watcher in new
+                .and_then(|value| by_value.get(value))
+                .iter()
+                .flat_map(|watchers| watchers.values())
+            {
+                if !before.is_some_and(|before| before.contains_key(&watcher.id)) {
+                    watcher.offer(event, news);
+                }
+            }
+        }
     }
 }
 
@@ -276,16 +346,16 @@ pub(crate) struct News {
 }
 
 impl News {
-    /// Call the waiting fronts and return the ids, ascending.
+    /// Call the fronts that gave a function, and return the ids of the other watchers, ascending.
     pub(crate) fn deliver(self) -> Vec<u64> {
-        for notify in self
-            .watchers
-            .values()
-            .filter_map(|watcher| watcher.notify.as_ref())
-        {
-            notify();
+        let mut others = Vec::new();
+        for (id, watcher) in self.watchers {
+            match &watcher.notify {
+                Some(notify) => notify(),
+                None => others.push(id),
+            }
         }
-        self.watchers.into_keys().collect()
+        others
     }
 }
 
@@ -298,10 +368,12 @@ impl Watcher {
         if queue.is_cut {
             return;
         }
-        if queue.events.len() >= queue.capacity {
+        let size = event.size();
+        if queue.events.len() >= queue.capacity || queue.bytes + size > queue.bytes_capacity {
             queue.events = VecDeque::new();
             queue.is_cut = true;
         } else {
+            queue.bytes += size;
             queue.events.push_back((kind, event.clone()));
         }
         news.watchers.entry(self.id).or_insert_with(|| self.clone());

@@ -1,6 +1,7 @@
 //! The store as a whole: what is visible when, and what crashes and bad disks leave of it.
 
 mod crash;
+mod transacting;
 mod watching;
 
 use std::sync::Arc;

@@ -1,0 +1,171 @@
+//! The thread that makes commits durable: flush, publish, then answer all who wait, again and again.
+//!
+//! While the disk works new commits gather, and the next flush takes them all: batches grow with load, without a timer. The thread
+//! starts with the first who waits and also revokes leases when they end. A store in memory has no such thread; there everything
+//! is published at once, by whoever asks.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::core::{Core, monotonic_ms};
+use super::error::{Result, StoreError};
+use super::lock;
+
+/// Called once, from the committer's thread or the caller's; it must not block.
+pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// How long after a failure ended leases are looked at again, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// With the revision that must be published, 0 for whatever was logged before.
+    waiters: Vec<(u64, Done)>,
+    /// Somebody wants a flush, or leases to be looked at.
+    is_requested: bool,
+    is_closing: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Queue")
+            .field("waiters", &self.waiters.len())
+            .field("is_requested", &self.is_requested)
+            .field("is_closing", &self.is_closing)
+            .finish()
+    }
+}
+
+impl Committer {
+    /// Flush and publish soon.
+    pub(crate) fn request(&self, core: &Arc<Core>) {
+        self.enqueue(core, None);
+    }
+
+    /// Call `done` after a flush and publication that begin from now on; with `revision`, once that one is published.
+    pub(crate) fn wait(&self, core: &Arc<Core>, revision: u64, done: Done) {
+        if let Some((_, done)) = self.enqueue(core, Some((revision, done))) {
+            done(Err(closed()));
+        }
+    }
+
+    fn enqueue(&self, core: &Arc<Core>, waiter: Option<(u64, Done)>) -> Option<(u64, Done)> {
+        let mut queue = lock(&self.shared.queue);
+        if queue.is_closing {
+            return waiter;
+        }
+        queue.waiters.extend(waiter);
+        if !std::mem::replace(&mut queue.is_requested, true) {
+            self.shared.wake.notify_one();
+        }
+        drop(queue);
+        let mut thread = lock(&self.thread);
+        if thread.is_none() {
+            let (core, shared) = (core.clone(), self.shared.clone());
+            let named = std::thread::Builder::new().name("store-committer".into());
+            *thread = named.spawn(move || run(&core, &shared)).ok();
+        }
+        None
+    }
+
+    /// Answer all who wait, and end.
+    pub(crate) fn close(&self) {
+        lock(&self.shared.queue).is_closing = true;
+        self.shared.wake.notify_one();
+        let Some(thread) = lock(&self.thread).take() else {
+            return;
+        };
+        // The last owner of a store may let go of it in an answer, on that very thread.
+        if thread.thread().id() != std::thread::current().id() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Poisoned {
+        reason: "it is closed".into(),
+    }
+}
+
+fn run(core: &Core, shared: &Shared) {
+    let mut retry_at = 0;
+    loop {
+        let (waiters, is_closing) = next(core, shared, retry_at);
+        let now_ms = monotonic_ms();
+        if !is_closing && now_ms >= retry_at && core.expire(now_ms).is_err() {
+            retry_at = now_ms + RETRY_MS;
+        }
+        let flushed = core.flush();
+        let watchers = match &flushed {
+            Ok(durable) => core.publish(*durable),
+            Err(_) => Vec::new(),
+        };
+        let published = core.published();
+        core.tell(published, watchers, flushed.as_ref().err());
+        let mut early = Vec::new();
+        for (revision, done) in waiters {
+            match &flushed {
+                _ if revision != 0 && revision <= published => done(Ok(())),
+                Ok(_) if revision == 0 => done(Ok(())),
+                Ok(_) => early.push((revision, done)),
+                Err(error) => done(Err(error.repeated())),
+            }
+        }
+        if is_closing {
+            for (_, done) in early {
+                done(Err(closed()));
+            }
+            return;
+        }
+        if !early.is_empty() {
+            lock(&shared.queue).waiters.extend(early);
+        }
+    }
+}
+
+/// Sleep until there is something to do; return who waits for it, and whether it is the last time.
+fn next(core: &Core, shared: &Shared, retry_at: u64) -> (Vec<(u64, Done)>, bool) {
+    let mut queue = lock(&shared.queue);
+    while !queue.is_requested && !queue.is_closing {
+        drop(queue);
+        let due = super::read(&core.state).keys.leases.next_due();
+        queue = lock(&shared.queue);
+        if queue.is_requested || queue.is_closing {
+            break;
+        }
+        queue = match due {
+            None => shared
+                .wake
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(due) => {
+                let now_ms = monotonic_ms();
+                let due = due.max(retry_at);
+                if due <= now_ms {
+                    break;
+                }
+                let rest = Duration::from_millis(due - now_ms);
+                let woken = shared.wake.wait_timeout(queue, rest);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+    }
+    queue.is_requested = false;
+    let is_closing = queue.is_closing;
+    (std::mem::take(&mut queue.waiters), is_closing)
+}

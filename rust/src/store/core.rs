@@ -1,0 +1,254 @@
+//! What the store's face, its committer and its fronts share: the state, the log, and the steps of a write in their order.
+//!
+//! Locks are taken in the order log, state, buffer. Readers hold the state only while they collect shared revisions.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsRawFd, OwnedFd, RawFd};
+
+use super::error::{Result, StoreError};
+use super::keyspace::Keyspace;
+use super::log::Log;
+use super::txn::{Transacted, Txn};
+use super::watch::{News, Watchers};
+use super::{lock, read, write};
+
+/// Old revisions that a step of compaction looks at while it holds the state.
+const TRIM_STEPS: usize = 1_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) keys: Keyspace,
+    pub(crate) watchers: Watchers,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Core {
+    pub(crate) state: RwLock<State>,
+    pub(crate) log: Option<Log>,
+    mail: Mutex<Mail>,
+    wakeup: OnceLock<OwnedFd>,
+}
+
+/// What an event loop that polls the wake-up descriptor will be told.
+#[derive(Debug, Default)]
+struct Mail {
+    watchers: BTreeSet<u64>,
+    /// The newest revision that it waits for, and whether its publication was announced.
+    wanted: u64,
+    announced: u64,
+    failure: Option<StoreError>,
+}
+
+/// What happened since the last call.
+#[derive(Debug)]
+pub struct Told {
+    /// The newest published revision.
+    pub revision: u64,
+    /// Watchers without a `Notify` that have news, ascending.
+    pub watchers: Vec<u64>,
+    /// Why revisions behind it will never be published.
+    pub failure: Option<StoreError>,
+}
+
+impl Core {
+    pub(crate) fn new(keys: Keyspace, log: Log) -> Self {
+        let watchers = Watchers::default();
+        Core {
+            state: RwLock::new(State { keys, watchers }),
+            log: Some(log),
+            ..Core::default()
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.log.as_ref().map_or(Ok(()), Log::check)
+    }
+
+    pub(crate) fn transact<T>(
+        &self,
+        body: impl FnOnce(&mut Txn<'_>) -> Result<T>,
+    ) -> Result<(Transacted<T>, Written)> {
+        let mut state = write(&self.state);
+        self.check()?;
+        let mut txn = Txn::begin(&mut state.keys);
+        let value = body(&mut txn)?;
+        let states = txn.commit(self.log.as_ref())?;
+        let transacted = Transacted {
+            value,
+            revision: state.keys.applied,
+            wrote: !states.is_empty(),
+        };
+        Ok((transacted, states))
+    }
+
+    pub(crate) fn flush(&self) -> Result<u64> {
+        match &self.log {
+            Some(log) => log.flush(),
+            None => Ok(read(&self.state).keys.applied),
+        }
+    }
+
+    pub(crate) fn publish(&self, revision: u64) -> Vec<u64> {
+        let mut state = write(&self.state);
+        let durable = self.log.as_ref().map_or(state.keys.applied, Log::durable);
+        let upto = revision.min(durable);
+        let published = state.keys.published;
+        if upto <= published {
+            return Vec::new();
+        }
+        let State { keys, watchers } = &mut *state;
+        let mut news = News::default();
+        if !watchers.is_empty() {
+            for new in keys.written_after(published, upto) {
+                watchers.dispatch(&new.key, || keys.event(new), &mut news);
+            }
+        }
+        keys.published = upto;
+        drop(state);
+        news.deliver()
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        read(&self.state).keys.published
+    }
+
+    /// Move the floor, then forget in steps, so that nobody waits for more than one of them.
+    pub(crate) fn compact(&self, revision: u64) -> Result<()> {
+        let mut state = write(&self.state);
+        if revision > state.keys.published {
+            return Err(StoreError::FutureRevision {
+                revision,
+                current: state.keys.published,
+            });
+        }
+        if revision > state.keys.floor {
+            if let Some(log) = &self.log {
+                log.add_compaction(revision)?;
+            }
+            state.keys.compact(revision);
+        }
+        drop(state);
+        self.trim();
+        Ok(())
+    }
+
+    /// Forget what compaction allows to.
+    pub(crate) fn trim(&self) {
+        while !write(&self.state).keys.trim(TRIM_STEPS) {}
+        write(&self.state).keys.shrink();
+    }
+
+    pub(crate) fn grant(&self, id: i64, ttl_s: i64, now_ms: u64) -> Result<i64> {
+        let mut state = write(&self.state);
+        self.check()?;
+        let leases = &mut state.keys.leases;
+        let id = if id == 0 { leases.unused_id() } else { id };
+        leases.check_new(id)?;
+        if let Some(log) = &self.log {
+            log.add_grant(id, ttl_s)?;
+        }
+        leases.grant(id, ttl_s, Some(now_ms));
+        Ok(id)
+    }
+
+    /// Delete the lease's keys under one revision, then the lease; return how many keys that were.
+    pub(crate) fn revoke(&self, id: i64) -> Result<Transacted<usize>> {
+        let mut state = write(&self.state);
+        self.check()?;
+        let keys = state.keys.leases.keys(id)?;
+        let mut txn = Txn::begin(&mut state.keys);
+        for key in &keys {
+            txn.delete(key)?;
+        }
+        let wrote = !txn.commit(self.log.as_ref())?.is_empty();
+        if let Some(log) = &self.log {
+            // A lease that outlives its keys, because the disk is full, is revoked again when it ends.
+            log.add_revocation(id)?;
+        }
+        state.keys.leases.revoke(id);
+        Ok(Transacted {
+            value: keys.len(),
+            revision: state.keys.applied,
+            wrote,
+        })
+    }
+
+    /// Revoke every lease that ended by `now_ms`.
+    pub(crate) fn expire(&self, now_ms: u64) -> Result<Vec<i64>> {
+        let due = write(&self.state).keys.leases.due(now_ms);
+        let mut revoked = Vec::with_capacity(due.len());
+        for id in due {
+            // It may have been kept alive or revoked since.
+            let info = read(&self.state).keys.leases.info(id, now_ms);
+            if info.is_ok_and(|info| info.remaining_s == 0) {
+                match self.revoke(id) {
+                    Ok(_) => revoked.push(id),
+                    Err(StoreError::LeaseNotFound { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// The descriptor that becomes readable when there is something to be told.
+    pub(crate) fn wakeup(&self) -> Result<RawFd> {
+        if let Some(fd) = self.wakeup.get() {
+            return Ok(fd.as_raw_fd());
+        }
+        let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let made = made.map_err(std::io::Error::from)?;
+        Ok(self.wakeup.get_or_init(|| made).as_raw_fd())
+    }
+
+    /// Announce the publication of `revision` when it comes.
+    pub(crate) fn want(&self, revision: u64) {
+        let mut mail = lock(&self.mail);
+        mail.wanted = mail.wanted.max(revision);
+    }
+
+    /// Leave word of a publication, or of its failure, and wake the event loop if that concerns it.
+    pub(crate) fn tell(&self, published: u64, watchers: Vec<u64>, failure: Option<&StoreError>) {
+        let mut mail = lock(&self.mail);
+        let is_news = !watchers.is_empty()
+            || failure.is_some()
+            || (mail.announced < mail.wanted && published > mail.announced);
+        mail.announced = mail.announced.max(published);
+        mail.watchers.extend(watchers);
+        if let Some(failure) = failure {
+            mail.failure = Some(failure.repeated());
+        }
+        drop(mail);
+        if is_news && let Some(fd) = self.wakeup.get() {
+            // It can only fail when it is full of wake-ups.
+            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+        }
+    }
+
+    pub(crate) fn told(&self) -> Told {
+        if let Some(fd) = self.wakeup.get() {
+            // Nothing to read is no error here.
+            let _ = rustix::io::read(fd, &mut [0u8; 8]);
+        }
+        let mut mail = lock(&self.mail);
+        let watchers = std::mem::take(&mut mail.watchers).into_iter().collect();
+        let failure = mail.failure.take();
+        drop(mail);
+        Told {
+            revision: self.published(),
+            watchers,
+            failure,
+        }
+    }
+}
+
+pub(crate) type Written = Vec<Arc<super::revision::Revision>>;
+
+/// Milliseconds of the system's monotonic clock, which Python's `time.monotonic` and asyncio's loops read as well.
+pub fn monotonic_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+}
