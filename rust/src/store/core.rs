@@ -11,12 +11,16 @@ use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use super::error::{Result, StoreError};
 use super::keyspace::Keyspace;
 use super::log::Log;
+use super::segment::FORMAT_VERSION;
 use super::txn::{Transacted, Txn};
 use super::watch::{News, Watchers};
-use super::{lock, read, write};
+use super::{lock, read, snapshot, write};
 
 /// Old revisions that a step of compaction looks at while it holds the state.
 const TRIM_STEPS: usize = 1_000;
+
+/// Keys that a step of a snapshot looks at while it holds the state.
+const SNAPSHOT_STEP: usize = 1_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -133,6 +137,50 @@ impl Core {
         drop(state);
         self.trim();
         Ok(())
+    }
+
+    /// Write a snapshot and drop the log behind it; return its revision. The state is only ever held for a step of keys, and what
+    /// is being written is pinned meanwhile.
+    pub(crate) fn snapshot(&self, log: &Log) -> Result<u64> {
+        let saved = log.replace_by_snapshot(|disk, uuid| {
+            let (cut, start) = log.cut(|draw_line| {
+                let mut state = write(&self.state);
+                draw_line()?;
+                let keys = &mut state.keys;
+                keys.pin = Some(keys.floor);
+                Ok((keys.applied, keys.floor, keys.leases.list()))
+            })?;
+            let (revision, floor, leases) = start;
+            let header = snapshot::Header {
+                version: FORMAT_VERSION,
+                uuid: *uuid,
+                revision,
+                floor,
+                segment: cut.segment,
+                chain: cut.chain,
+                count: 0,
+            };
+            let mut saving = snapshot::Saving::begin(disk, header)?;
+            saving.put_leases(&leases)?;
+            let mut after = None;
+            loop {
+                let state = read(&self.state);
+                let retained = state
+                    .keys
+                    .retained(after.as_ref(), SNAPSHOT_STEP, floor, revision);
+                drop(state);
+                let (states, last) = retained;
+                after = last;
+                if after.is_none() {
+                    break;
+                }
+                saving.put(&states)?;
+            }
+            Ok((cut, revision, saving.finish()?))
+        });
+        write(&self.state).keys.pin = None;
+        self.trim();
+        saved
     }
 
     /// Forget what compaction allows to.

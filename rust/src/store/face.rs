@@ -17,7 +17,7 @@ use super::selector::Selector;
 use super::span::Span;
 use super::txn::{Transacted, Txn};
 use super::watch::{Notify, Poll, Seen};
-use super::{read, recovery, snapshot, write};
+use super::{read, recovery, write};
 
 /// One write of a commit.
 #[derive(Debug)]
@@ -323,26 +323,10 @@ impl Store {
     /// Write a snapshot and drop the log behind it; return its revision. Blocks on the disk; commits and flushes may go on.
     /// In memory there is nothing to write.
     pub fn snapshot(&self) -> Result<u64> {
-        let Some(log) = &self.core.log else {
-            return Ok(self.revision());
-        };
-        log.replace_by_snapshot(|disk, uuid| {
-            let (cut, (floor, states)) = log.cut(|revision| {
-                let state = read(&self.core.state);
-                let floor = state.keys.floor;
-                let (states, _) = state.keys.retained(None, usize::MAX, floor, revision);
-                (floor, states)
-            })?;
-            let header = snapshot::Header {
-                uuid: *uuid,
-                revision: cut.revision,
-                floor,
-                segment: cut.segment,
-                chain: cut.chain,
-                count: states.len() as u64,
-            };
-            Ok((cut, snapshot::save(disk, &header, &states)?))
-        })
+        match &self.core.log {
+            Some(log) => self.core.snapshot(log),
+            None => Ok(self.revision()),
+        }
     }
 
     /// Flush, take no more writes and release the directory. Closing twice does nothing.
@@ -369,6 +353,7 @@ impl Store {
             ("snapshot_bytes", sizes.snapshot_bytes),
             ("torn_bytes", sizes.torn_bytes),
             ("flushes", sizes.flushes),
+            ("flushed_bytes", sizes.flushed_bytes),
             ("keys", state.keys.key_count() as u64),
             ("events", state.keys.history_len() as u64),
             ("index_pairs", state.keys.index_len() as u64),

@@ -1,9 +1,12 @@
-//! The write-ahead log: commits gather in a buffer, a flush writes the whole buffer as one batch and syncs it.
+//! The write-ahead log: commits gather in batches, a flush writes each batch and syncs it.
 //!
-//! The buffer and the file have a lock each, so commits go on while the disk works and their batch grows by itself. A failed write
-//! or sync poisons the log for ever: after it nobody knows what is on the disk, and a kernel may have dropped the dirty pages, so a
-//! second sync that succeeds would prove nothing. Only reading the log again, at the next start, tells.
+//! Where an entry will stand is decided when it is added: its batch belongs to a segment whose room on the disk is set aside
+//! already. So a full disk refuses a commit before anything is applied, and a flush needs no space. The batches and the file have a
+//! lock each, so commits go on while the disk works and batches grow by themselves. A failed write or sync poisons the log for
+//! ever: after it nobody knows what is on the disk, and a kernel may have dropped the dirty pages, so a second sync that succeeds
+//! would prove nothing. Only reading the log again, at the next start, tells.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -12,20 +15,21 @@ use super::entry;
 use super::error::{Result, StoreError};
 use super::lock;
 use super::revision::Revision;
-use super::segment::{self, BATCH_HEADER_LEN, Uuid};
+use super::room::{Room, create_segment};
+use super::segment::{self, BATCH_HEADER_LEN, FORMAT_VERSION, HEADER_LEN, Uuid};
 
-/// A new segment begins when the current one is longer than this.
+/// How long a segment of a log that is used gets to be.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// What a file is called until it is whole and durable.
-pub(crate) const UNFINISHED: &str = "log.tmp";
+/// A longer batch gets no more entries.
+const BATCH_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Log {
     disk: Arc<dyn Disk>,
     uuid: Uuid,
-    segment_bytes: u64,
     buffer: Mutex<Buffer>,
+    room: Arc<Room>,
     writer: Mutex<Writer>,
     /// One snapshot at a time.
     snapshotting: Mutex<()>,
@@ -34,6 +38,7 @@ pub(crate) struct Log {
     bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
     flushes: AtomicU64,
+    flushed_bytes: AtomicU64,
     torn_bytes: u64,
     poison: OnceLock<String>,
 }
@@ -45,34 +50,54 @@ pub(crate) struct Sizes {
     pub(crate) snapshot_bytes: u64,
     pub(crate) torn_bytes: u64,
     pub(crate) flushes: u64,
+    pub(crate) flushed_bytes: u64,
 }
 
 #[derive(Debug)]
 struct Buffer {
-    /// A batch without its header, whose room is reserved.
-    batch: Vec<u8>,
+    batches: VecDeque<Batch>,
+    /// Bytes left in the segment that the last batch belongs to.
+    left: u64,
+    /// The last revision added.
+    revision: u64,
+    /// A batch before, emptied: its memory is used again.
+    spare: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    /// Entries behind the room for a header; empty for a cut.
+    bytes: Vec<u8>,
+    /// The segment that begins with it.
+    begins: Option<Segment>,
     /// The last revision in it, or before it.
     revision: u64,
-    /// The batch before, emptied: its memory is used again.
-    spare: Vec<u8>,
+}
+
+/// A file whose room is set aside and whose header is not written yet.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) name: String,
+    pub(crate) capacity: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) file: Box<dyn DiskFile>,
-    /// The current segment's number, and its length so far.
+    /// The current segment's number, and where its next batch goes.
     pub(crate) number: u64,
-    pub(crate) length: u64,
+    pub(crate) offset: u64,
+    pub(crate) capacity: u64,
     /// The checksum of the last batch.
     pub(crate) chain: u32,
 }
 
-/// Where a new segment began: everything up to `revision` lies before it.
+/// Where a new segment began: everything up to some revision lies before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut {
     pub(crate) segment: u64,
     pub(crate) chain: u32,
-    pub(crate) revision: u64,
     /// How long the log was before it.
     bytes_before: u64,
 }
@@ -86,6 +111,12 @@ pub(crate) fn number_in(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("log-")?, 16).ok()
 }
 
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.room.close();
+    }
+}
+
 impl Log {
     /// Continue a log behind what `found` describes; everything up to `revision` is durable.
     pub(crate) fn new(
@@ -96,24 +127,25 @@ impl Log {
         segment_bytes: u64,
         found: Sizes,
     ) -> Self {
-        let batch = vec![0; BATCH_HEADER_LEN];
         Log {
             bytes: AtomicU64::new(found.log_bytes),
             snapshot_bytes: AtomicU64::new(found.snapshot_bytes),
             torn_bytes: found.torn_bytes,
             flushes: AtomicU64::new(0),
+            flushed_bytes: AtomicU64::new(0),
             durable: AtomicU64::new(revision),
             buffer: Mutex::new(Buffer {
-                spare: batch.clone(),
-                batch,
+                batches: VecDeque::new(),
+                left: writer.capacity.saturating_sub(writer.offset),
                 revision,
+                spare: Vec::new(),
             }),
+            room: Arc::new(Room::new(disk.clone(), segment_bytes, writer.capacity)),
             writer: Mutex::new(writer),
             snapshotting: Mutex::new(()),
             poison: OnceLock::new(),
             disk,
             uuid,
-            segment_bytes,
         }
     }
 
@@ -128,6 +160,7 @@ impl Log {
             snapshot_bytes: load(&self.snapshot_bytes),
             torn_bytes: self.torn_bytes,
             flushes: load(&self.flushes),
+            flushed_bytes: load(&self.flushed_bytes),
         }
     }
 
@@ -140,70 +173,128 @@ impl Log {
         }
     }
 
-    /// Buffer a commit. The caller holds the state's lock, so that entries stand in revision order.
+    /// Buffer a commit. The caller holds the state's lock, so that entries stand in revision order. Fails with NoSpace.
     pub(crate) fn add_commit(&self, revision: u64, states: &[Arc<Revision>]) -> Result<()> {
         let mut buffer = lock(&self.buffer);
-        entry::put_commit(&mut buffer.batch, revision, states);
+        self.add(&mut buffer, |out| entry::put_commit(out, revision, states))?;
         buffer.revision = revision;
+        if let Some(batch) = buffer.batches.back_mut() {
+            batch.revision = revision;
+        }
         Ok(())
     }
 
-    /// Buffer a compaction.
+    /// Buffer a compaction. Fails with NoSpace, like those below.
     pub(crate) fn add_compaction(&self, revision: u64) -> Result<()> {
-        entry::put_compaction(&mut lock(&self.buffer).batch, revision);
-        Ok(())
+        let put = |out: &mut Vec<u8>| entry::put_compaction(out, revision);
+        self.add(&mut lock(&self.buffer), put)
     }
 
     pub(crate) fn add_grant(&self, id: i64, ttl_s: i64) -> Result<()> {
-        entry::put_grant(&mut lock(&self.buffer).batch, id, ttl_s);
-        Ok(())
+        let put = |out: &mut Vec<u8>| entry::put_grant(out, id, ttl_s);
+        self.add(&mut lock(&self.buffer), put)
     }
 
     pub(crate) fn add_revocation(&self, id: i64) -> Result<()> {
-        entry::put_revocation(&mut lock(&self.buffer).batch, id);
+        let put = |out: &mut Vec<u8>| entry::put_revocation(out, id);
+        self.add(&mut lock(&self.buffer), put)
+    }
+
+    /// Put an entry where there is room for it: into the last batch, into another one of the same segment, or into a new segment.
+    fn add(&self, buffer: &mut Buffer, put: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let open = |batch: &Batch| !batch.bytes.is_empty() && batch.bytes.len() < BATCH_BYTES;
+        if !buffer.batches.back().is_some_and(open) {
+            let mut bytes = std::mem::take(&mut buffer.spare);
+            bytes.resize(BATCH_HEADER_LEN, 0);
+            put(&mut bytes);
+            return self.add_batch(buffer, bytes);
+        }
+        let Some(batch) = buffer.batches.back_mut() else {
+            return Ok(());
+        };
+        let before = batch.bytes.len();
+        put(&mut batch.bytes);
+        let grown = (batch.bytes.len() - before) as u64;
+        if grown <= buffer.left {
+            buffer.left -= grown;
+            return Ok(());
+        }
+        let mut bytes = vec![0; BATCH_HEADER_LEN];
+        bytes.extend(batch.bytes.drain(before..));
+        self.add_batch(buffer, bytes)
+    }
+
+    fn add_batch(&self, buffer: &mut Buffer, bytes: Vec<u8>) -> Result<()> {
+        let length = bytes.len() as u64;
+        let begins = if length <= buffer.left {
+            buffer.left -= length;
+            None
+        } else {
+            let segment = self.room.segment(HEADER_LEN as u64 + length)?;
+            buffer.left = segment.capacity - HEADER_LEN as u64 - length;
+            Some(segment)
+        };
+        let revision = buffer.revision;
+        buffer.batches.push_back(Batch {
+            bytes,
+            begins,
+            revision,
+        });
         Ok(())
     }
 
     /// Make everything buffered durable; return the durable revision.
     pub(crate) fn flush(&self) -> Result<u64> {
         let mut writer = lock(&self.writer);
-        let revision = self.flush_with(&mut writer)?;
-        if writer.length > self.segment_bytes {
-            // A segment that cannot be begun now, for want of space, is tried again after the next batch.
-            let _ = self.begin_segment(&mut writer);
+        self.check()?;
+        let count = lock(&self.buffer).batches.len();
+        for _ in 0..count {
+            self.flush_batch(&mut writer)?;
         }
-        Ok(revision)
+        Ok(self.durable())
     }
 
-    /// Begin a segment and call `collect` before anything is written to it, so that what it sees is exactly what lies before.
-    pub(crate) fn cut<T>(&self, collect: impl FnOnce(u64) -> T) -> Result<(Cut, T)> {
+    /// Begin a segment, and call `collect` when everything logged so far will stand before it and everything else behind it:
+    /// `collect` is given the function that draws the line, and calls it while nobody can write.
+    pub(crate) fn cut<T>(
+        &self,
+        collect: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T>,
+    ) -> Result<(Cut, T)> {
         let mut writer = lock(&self.writer);
-        let revision = self.flush_with(&mut writer)?;
-        self.begin_segment(&mut writer)?;
-        let bytes_before = self
-            .bytes
-            .load(Ordering::Relaxed)
-            .saturating_sub(writer.length);
+        self.check()?;
+        let collected = collect(&|| {
+            let mut buffer = lock(&self.buffer);
+            let segment = self.room.segment(HEADER_LEN as u64)?;
+            buffer.left = segment.capacity - HEADER_LEN as u64;
+            let revision = buffer.revision;
+            buffer.batches.push_back(Batch {
+                bytes: Vec::new(),
+                begins: Some(segment),
+                revision,
+            });
+            Ok(())
+        })?;
+        // The writer is ours, so the first empty batch is the line just drawn.
+        while !self.flush_batch(&mut writer)? {}
+        let header = HEADER_LEN as u64;
         let cut = Cut {
             segment: writer.number,
             chain: writer.chain,
-            revision,
-            bytes_before,
+            bytes_before: self.bytes.load(Ordering::Relaxed).saturating_sub(header),
         };
-        Ok((cut, collect(revision)))
+        Ok((cut, collected))
     }
 
-    /// Write a snapshot with `save`, then remove what it replaces. `save` returns the snapshot's name and length.
+    /// Write a snapshot with `save`, then remove what it replaces. `save` returns the snapshot's revision and length.
     pub(crate) fn replace_by_snapshot(
         &self,
-        save: impl FnOnce(&dyn Disk, &Uuid) -> Result<(Cut, u64)>,
+        save: impl FnOnce(&dyn Disk, &Uuid) -> Result<(Cut, u64, u64)>,
     ) -> Result<u64> {
         let _one_at_a_time = lock(&self.snapshotting);
-        let (cut, length) = save(&*self.disk, &self.uuid)?;
+        let (cut, revision, length) = save(&*self.disk, &self.uuid)?;
         for name in self.disk.list()? {
             let is_replaced = number_in(&name).is_some_and(|number| number < cut.segment)
-                || super::snapshot::revision_in(&name)
-                    .is_some_and(|revision| revision < cut.revision);
+                || super::snapshot::revision_in(&name).is_some_and(|other| other < revision);
             if is_replaced {
                 self.disk.remove(&name)?;
             }
@@ -211,7 +302,7 @@ impl Log {
         self.disk.sync_directory()?;
         self.bytes.fetch_sub(cut.bytes_before, Ordering::Relaxed);
         self.snapshot_bytes.store(length, Ordering::Relaxed);
-        Ok(cut.revision)
+        Ok(revision)
     }
 
     /// Take no more writes, and let go of the directory.
@@ -219,65 +310,64 @@ impl Log {
         let _no_snapshot = lock(&self.snapshotting);
         let _writer = lock(&self.writer);
         let _ = self.poison.set("it is closed".into());
+        self.room.close();
         self.disk.unlock();
     }
 
-    fn flush_with(&self, writer: &mut Writer) -> Result<u64> {
-        self.check()?;
-        let (mut batch, revision) = {
-            let mut buffer = lock(&self.buffer);
-            if buffer.batch.len() <= BATCH_HEADER_LEN {
-                return Ok(buffer.revision);
-            }
-            let spare = std::mem::take(&mut buffer.spare);
-            (std::mem::replace(&mut buffer.batch, spare), buffer.revision)
+    /// Write and sync the oldest batch; return whether it was a cut, or there was none.
+    fn flush_batch(&self, writer: &mut Writer) -> Result<bool> {
+        let Some(mut batch) = lock(&self.buffer).batches.pop_front() else {
+            return Ok(true);
         };
+        let is_cut = batch.bytes.is_empty();
         if let Err(error) = self.write(writer, &mut batch) {
             let reason = format!("writing the log in {} failed: {error}", self.disk.place());
             let _ = self.poison.set(reason);
-            return self.check().map(|()| revision);
+            return self.check().map(|()| is_cut);
         }
-        self.durable.store(revision, Ordering::Release);
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-        batch.truncate(BATCH_HEADER_LEN);
-        lock(&self.buffer).spare = batch;
-        Ok(revision)
+        self.durable.store(batch.revision, Ordering::Release);
+        if !is_cut {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            let length = batch.bytes.len() as u64;
+            self.flushed_bytes.fetch_add(length, Ordering::Relaxed);
+            self.room
+                .used(writer.offset, writer.capacity, batch.bytes.len());
+            batch.bytes.clear();
+            lock(&self.buffer).spare = batch.bytes;
+        }
+        Ok(is_cut)
     }
 
-    fn write(&self, writer: &mut Writer, batch: &mut [u8]) -> Result<()> {
-        writer.chain = segment::seal(batch, &self.uuid, writer.chain)?;
-        writer.file.append(batch)?;
+    fn write(&self, writer: &mut Writer, batch: &mut Batch) -> Result<()> {
+        if let Some(segment) = batch.begins.take() {
+            self.begin_segment(writer, segment)?;
+        }
+        if batch.bytes.is_empty() {
+            return Ok(());
+        }
+        writer.chain = segment::seal(&mut batch.bytes, &self.uuid, writer.chain)?;
+        writer.file.write_at(writer.offset, &batch.bytes)?;
         writer.file.sync()?;
-        writer.length += batch.len() as u64;
-        self.bytes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let length = batch.bytes.len() as u64;
+        writer.offset += length;
+        self.bytes.fetch_add(length, Ordering::Relaxed);
         Ok(())
     }
 
-    fn begin_segment(&self, writer: &mut Writer) -> Result<()> {
+    fn begin_segment(&self, writer: &mut Writer, segment: Segment) -> Result<()> {
         let header = segment::Header {
+            version: FORMAT_VERSION,
             uuid: self.uuid,
             number: writer.number + 1,
             revision: self.durable(),
             chain: writer.chain,
         };
-        let length = segment::HEADER_LEN as u64;
-        writer.file = create_segment(&*self.disk, &header)?;
+        let capacity = segment.capacity;
+        writer.file = create_segment(&*self.disk, &header, segment)?;
         writer.number += 1;
-        writer.length = length;
-        self.bytes.fetch_add(length, Ordering::Relaxed);
+        writer.offset = HEADER_LEN as u64;
+        writer.capacity = capacity;
+        self.bytes.fetch_add(writer.offset, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Make a segment's file; it has its name only once its header is durable.
-pub(crate) fn create_segment(
-    disk: &dyn Disk,
-    header: &segment::Header,
-) -> Result<Box<dyn DiskFile>> {
-    let mut file = disk.create(UNFINISHED)?;
-    file.append(&header.encode())?;
-    file.sync()?;
-    disk.rename(UNFINISHED, &segment_name(header.number))?;
-    disk.sync_directory()?;
-    Ok(file)
 }

@@ -1,4 +1,5 @@
 //! A disk in memory that knows what would survive a power cut: bytes that were synced, under names whose directory was synced.
+//! It can fail syncs, hold them back, and be full.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +13,8 @@ use super::lock;
 #[derive(Debug, Clone, Default)]
 pub struct MemDisk {
     inner: Arc<Mutex<Inner>>,
+    /// Held by whoever wants syncs to wait.
+    gate: Arc<Mutex<()>>,
 }
 
 type File = Arc<Mutex<Bytes>>;
@@ -22,6 +25,8 @@ struct Inner {
     durable: BTreeMap<String, File>,
     fails_sync: bool,
     syncs: u64,
+    /// Bytes that all files together may have, None for no limit.
+    space: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +60,38 @@ impl MemDisk {
     /// From now on every sync of a file fails.
     pub fn fail_syncs(&self) {
         lock(&self.inner).fails_sync = true;
+    }
+
+    /// Syncs wait while the guard of this mutex is held.
+    pub fn gate(&self) -> &Mutex<()> {
+        &self.gate
+    }
+
+    /// From now on all files together have room for `bytes`, None for any number.
+    pub fn set_space(&self, bytes: Option<u64>) {
+        lock(&self.inner).space = bytes;
+    }
+
+    /// Bytes of all files together.
+    pub fn used(&self) -> u64 {
+        let files = lock(&self.inner);
+        files
+            .live
+            .values()
+            .map(|file| lock(file).live.len() as u64)
+            .sum()
+    }
+
+    fn lengthen(&self, file: &File, length: u64) -> io::Result<()> {
+        let missing = length.saturating_sub(lock(file).live.len() as u64);
+        let space = lock(&self.inner).space;
+        if missing > 0 && space.is_some_and(|space| self.used() + missing > space) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        if missing > 0 {
+            lock(file).live.resize(length as usize, 0);
+        }
+        Ok(())
     }
 
     /// How many files were synced.
@@ -96,9 +133,12 @@ impl Disk for MemDisk {
         }))
     }
 
-    fn reopen(&self, name: &str, length: u64) -> io::Result<Box<dyn DiskFile>> {
+    fn stream(&self, name: &str) -> io::Result<Box<dyn io::Read + Send>> {
+        Ok(Box::new(io::Cursor::new(self.read(name)?)))
+    }
+
+    fn reopen(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let file = self.file(name)?;
-        lock(&file).live.truncate(length as usize);
         Ok(Box::new(MemFile {
             disk: self.clone(),
             file,
@@ -137,12 +177,26 @@ struct MemFile {
 }
 
 impl DiskFile for MemFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        lock(&self.file).live.extend_from_slice(bytes);
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = offset as usize + bytes.len();
+        self.disk.lengthen(&self.file, end as u64)?;
+        if let Some(place) = lock(&self.file).live.get_mut(offset as usize..end) {
+            place.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self, length: u64) -> io::Result<()> {
+        self.disk.lengthen(&self.file, length)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        lock(&self.file).live.truncate(length as usize);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        drop(lock(&self.disk.gate));
         let mut inner = lock(&self.disk.inner);
         if inner.fails_sync {
             return Err(io::Error::other("simulated failure of fdatasync"));

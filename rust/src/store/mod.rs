@@ -16,7 +16,7 @@
 //!   frames shared by all.
 //! - `revision`: one key at one revision. `attributes`, `selector`: what selectors see of an object, and how they match.
 //! - `disk`, `mem_disk`: real or simulated files. `log`: the write-ahead log on them, in the formats of `segment` (batches) and
-//!   `entry` (commits). `snapshot`: the state that replaces old segments. `recovery`: opening a directory. `codec`: numbers and strings.
+//!   `entry` (commits); `room`: the disk space for what comes next. `snapshot`: the state that replaces old segments. `recovery`: opening a directory. `codec`: numbers and strings.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -38,6 +38,7 @@ mod log;
 pub mod mem_disk;
 mod recovery;
 pub mod revision;
+mod room;
 mod segment;
 pub mod selector;
 mod snapshot;

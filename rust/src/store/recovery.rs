@@ -9,13 +9,14 @@ use super::entry::{Entry, Write, next_entry};
 use super::error::{Result, StoreError};
 use super::event::EventType;
 use super::keyspace::Keyspace;
-use super::log::{Log, Sizes, Writer, create_segment, number_in, segment_name};
+use super::log::{Log, Sizes, Writer, number_in, segment_name};
 use super::revision::{Body, Revision};
-use super::segment::{self, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
+use super::room::{first_segment, is_room};
+use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
 use super::snapshot;
 
-/// Files that were being written when the process ended.
-const UNFINISHED: [&str; 2] = [snapshot::UNFINISHED, super::log::UNFINISHED];
+/// Files that were being written when the process ended; the second is of format 1.
+const UNFINISHED: [&str; 2] = [snapshot::UNFINISHED, "log.tmp"];
 
 /// Where replay stands: what the next segment and batch must continue.
 #[derive(Debug)]
@@ -23,6 +24,16 @@ struct Position {
     uuid: Option<Uuid>,
     number: u64,
     chain: u32,
+    /// The format of the last segment.
+    version: u32,
+}
+
+/// The end of the last segment: how much of it is whole, how much is torn, and how long the file is.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    whole: usize,
+    torn: usize,
+    length: usize,
 }
 
 /// Lock the directory and rebuild what it holds. Nothing is changed when this fails.
@@ -42,6 +53,7 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         uuid: None,
         number: 1,
         chain: 0,
+        version: FORMAT_VERSION,
     };
     let mut snapshot_bytes = 0;
     if let Some(newest) = names
@@ -50,15 +62,19 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         .max()
     {
         let name = snapshot::name(newest);
-        let bytes = disk.read(&name)?;
-        let (header, states) = snapshot::load(&name, &bytes)?;
-        keys.restore(states, header.floor, header.revision);
+        let loaded = snapshot::load(&*disk, &name)?;
+        let header = loaded.header;
+        for (id, ttl_s) in loaded.leases {
+            keys.leases.grant(id, ttl_s, None);
+        }
+        keys.restore(loaded.states, header.floor, header.revision);
         position = Position {
             uuid: Some(header.uuid),
             number: header.segment,
             chain: header.chain,
+            version: FORMAT_VERSION,
         };
-        snapshot_bytes = bytes.len() as u64;
+        snapshot_bytes = loaded.length;
     }
     let first = position.number;
     let mut numbers: Vec<u64> = names
@@ -87,9 +103,9 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         if is_last && bytes.len() < HEADER_LEN {
             break;
         }
-        let whole = replay(&mut keys, &mut position, &name, &bytes, is_last)?;
-        log_bytes += whole as u64;
-        end = is_last.then_some((whole, bytes.len()));
+        let found = replay(&mut keys, &mut position, &name, &bytes, is_last)?;
+        log_bytes += found.whole as u64;
+        end = is_last.then_some(found);
     }
     keys.published = keys.applied;
     let uuid = match position.uuid {
@@ -98,27 +114,28 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
     };
     let seed = u64::from_le_bytes(segment::Cursor { rest: &uuid }.take());
     keys.leases.seed(seed.wrapping_add(keys.applied));
-    let writer = continue_at(&*disk, &keys, &position, uuid, end)?;
     remove_leftovers(&*disk, &names, first, keys.applied)?;
+    let writer = continue_at(&*disk, &keys, &position, uuid, end, segment_bytes)?;
     let found = Sizes {
         log_bytes: log_bytes.max(HEADER_LEN as u64),
         snapshot_bytes,
-        torn_bytes: end.map_or(0, |(whole, length)| (length - whole) as u64),
-        flushes: 0,
+        torn_bytes: end.map_or(0, |end| end.torn as u64),
+        ..Sizes::default()
     };
     let log = Log::new(disk, uuid, keys.applied, writer, segment_bytes, found);
     Ok((keys, log))
 }
 
-/// Apply the batches of one segment; return how many of its bytes are whole.
+/// Apply the batches of one segment; return where they end.
 fn replay(
     keys: &mut Keyspace,
     position: &mut Position,
     name: &str,
     bytes: &[u8],
     is_last: bool,
-) -> Result<usize> {
+) -> Result<End> {
     let header = segment::Header::decode(name, bytes)?;
+    position.version = header.version;
     let uuid = *position.uuid.get_or_insert(header.uuid);
     if header.uuid != uuid || header.number != position.number || header.chain != position.chain {
         return Err(corrupt(
@@ -130,6 +147,9 @@ fn replay(
     let mut offset = HEADER_LEN;
     while offset < bytes.len() {
         let Some(batch) = batch_at(bytes, offset, &uuid) else {
+            if is_unused(bytes, offset) {
+                break;
+            }
             if is_last && !any_batch_behind(bytes, offset, &uuid) {
                 break;
             }
@@ -156,7 +176,19 @@ fn replay(
         position.chain = batch.sum;
         offset += segment::BATCH_HEADER_LEN + batch.payload.len();
     }
-    Ok(offset)
+    let rest = bytes.get(offset..).unwrap_or_default();
+    let torn = rest.iter().rposition(|byte| *byte != 0);
+    Ok(End {
+        whole: offset,
+        torn: torn.map_or(0, |last| last + 1),
+        length: bytes.len(),
+    })
+}
+
+/// Whether there is nothing but room behind `offset`. In a segment of format 1 a hole of zeros is what a torn write left.
+fn is_unused(bytes: &[u8], offset: usize) -> bool {
+    let rest = bytes.get(offset..).unwrap_or_default();
+    rest.iter().all(|byte| *byte == 0)
 }
 
 /// Apply the entries of one batch. None when they do not decode or leave out a revision.
@@ -220,37 +252,51 @@ fn replayed(keys: &Keyspace, write: Write<'_>, revision: u64, sub: u32) -> Optio
     })
 }
 
-/// Open the last segment behind its last whole batch, or begin one when there is none or its header was never finished.
+/// Open the last segment behind its last whole batch, or begin one when there is none, its header was never finished, or an older
+/// korch wrote it.
 fn continue_at(
     disk: &dyn Disk,
     keys: &Keyspace,
     position: &Position,
     uuid: Uuid,
-    end: Option<(usize, usize)>,
+    end: Option<End>,
+    segment_bytes: u64,
 ) -> Result<Writer> {
-    let (number, chain) = (position.number, position.chain);
-    let (file, length) = match end {
-        Some((whole, length)) => {
-            let mut file = disk.reopen(&segment_name(number), whole as u64)?;
-            if whole < length {
-                file.sync()?;
+    let (mut number, chain) = (position.number, position.chain);
+    if let Some(end) = end {
+        let mut file = disk.reopen(&segment_name(number))?;
+        if end.torn > 0 {
+            file.truncate(end.whole as u64)?;
+            file.sync()?;
+        }
+        if position.version == FORMAT_VERSION {
+            let mut capacity = end.length as u64;
+            if end.torn > 0 && file.allocate(capacity).is_err() {
+                capacity = end.whole as u64;
             }
-            (file, whole)
-        }
-        None => {
-            let header = segment::Header {
-                uuid,
+            return Ok(Writer {
+                file,
                 number,
-                revision: keys.applied,
+                offset: end.whole as u64,
+                capacity,
                 chain,
-            };
-            (create_segment(disk, &header)?, HEADER_LEN)
+            });
         }
+        number += 1;
+    }
+    let header = segment::Header {
+        version: FORMAT_VERSION,
+        uuid,
+        number,
+        revision: keys.applied,
+        chain,
     };
+    let (file, capacity) = first_segment(disk, &header, segment_bytes)?;
     Ok(Writer {
         file,
         number,
-        length: length as u64,
+        offset: HEADER_LEN as u64,
+        capacity,
         chain,
     })
 }
@@ -265,7 +311,8 @@ fn remove_leftovers(disk: &dyn Disk, names: &[String], first: u64, revision: u64
     for name in names {
         let is_replaced = number_in(name).is_some_and(|number| number < first)
             || snapshot::revision_in(name).is_some_and(|revision| revision < newest)
-            || UNFINISHED.contains(&name.as_str());
+            || UNFINISHED.contains(&name.as_str())
+            || is_room(name);
         if is_replaced {
             disk.remove(name).map_err(StoreError::from)?;
         }

@@ -57,15 +57,21 @@ impl Body {
 
     fn framed(parts: &[&[u8]], splice: Option<Splice>, kind: EventType) -> Self {
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        let mut line = Vec::with_capacity(kind.prefix().len() + size + SUFFIX.len());
-        line.extend_from_slice(kind.prefix());
-        for part in parts {
-            line.extend_from_slice(part);
+        let length = kind.prefix().len() + size + SUFFIX.len();
+        // Filled twice, but allocated once.
+        let mut frame: Frame = std::iter::repeat_n(0, length).collect();
+        let mut rest = Arc::get_mut(&mut frame).unwrap_or_default();
+        for part in [kind.prefix()].iter().chain(parts).chain(&[SUFFIX]) {
+            if let Some((place, behind)) =
+                std::mem::take(&mut rest).split_at_mut_checked(part.len())
+            {
+                place.copy_from_slice(part);
+                rest = behind;
+            }
         }
-        line.extend_from_slice(SUFFIX);
         let splice = splice.unwrap_or(Splice { at: 0, length: 0 });
         Body {
-            frame: line.into(),
+            frame,
             splice_at: splice.at,
             splice_length: splice.length,
             kind,

@@ -1,4 +1,4 @@
-//! The format of a log segment: a header, then one batch for each flush.
+//! The format of a log segment: a header, then one batch for each sync, then zeros up to the room that was set aside.
 //!
 //! A batch is written and synced before the next begins, so at most one batch is ever unsynced and it is the last. That makes
 //! recovery's rule exact: a damaged batch with nothing valid behind it is the torn end of an unanswered write and is cut; one with
@@ -12,7 +12,8 @@ pub(crate) const BATCH_HEADER_LEN: usize = 16;
 
 const FILE_MAGIC: &[u8; 8] = b"korchlog";
 const BATCH_MAGIC: [u8; 4] = *b"\xb7krb";
-const FORMAT_VERSION: u32 = 1;
+/// What is written. Format 1 is read as well: it had no leases, and no zeros at its end.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 pub(crate) const ADVICE: &str = "Nothing was changed. Restore the directory from a backup; or, giving up everything written from there on, \
 cut the file at that offset (truncate -s OFFSET FILE) and remove the log files after it";
@@ -27,13 +28,14 @@ pub(crate) struct Header {
     pub(crate) number: u64,
     pub(crate) revision: u64,
     pub(crate) chain: u32,
+    pub(crate) version: u32,
 }
 
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(FILE_MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.revision.to_le_bytes());
         out.extend_from_slice(&self.uuid);
@@ -53,6 +55,7 @@ impl Header {
         }
         let version = u32::from_le_bytes(at.take());
         let header = Header {
+            version,
             number: u64::from_le_bytes(at.take()),
             revision: u64::from_le_bytes(at.take()),
             uuid: at.take(),
@@ -62,13 +65,19 @@ impl Header {
         if u32::from_le_bytes(at.take()) != crc32c::crc32c(covered) {
             return Err(corrupt(name, 0, "the header's checksum is wrong"));
         }
-        if version != FORMAT_VERSION {
-            return Err(StoreError::Invalid(format!(
-                "{name} has format {version}, this korch reads format {FORMAT_VERSION}"
-            )));
-        }
+        check_format(name, version)?;
         Ok(header)
     }
+}
+
+/// Refuse, by name, what a newer korch wrote.
+pub(crate) fn check_format(name: &str, version: u32) -> Result<()> {
+    if (1..=FORMAT_VERSION).contains(&version) {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "{name} has format {version}, this korch reads formats 1 to {FORMAT_VERSION}: use a newer one"
+    )))
 }
 
 /// Fill in the header of `batch`, whose first `BATCH_HEADER_LEN` bytes are reserved for it; return the batch's checksum.

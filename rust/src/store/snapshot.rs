@@ -1,21 +1,28 @@
-//! Snapshots: every retained revision, sorted by key, in checksummed blocks.
+//! Snapshots: leases, then every retained revision, sorted by key, in checksummed blocks.
 //!
 //! A snapshot replaces the log before segment `segment`. It holds history down to the compaction floor as well, so that watches
 //! resume across a restart. It is written under another name, synced, renamed, and read back before anything behind it is removed.
+//! It is written and read piece by piece, so it costs no memory. Format 1 had neither leases nor a last block that counts.
 
+use std::io::Read;
 use std::sync::Arc;
 
-use super::codec::Reader;
-use super::disk::Disk;
+use super::codec::{Reader, put_varint};
+use super::disk::{Disk, DiskFile};
 use super::entry::{next_item, put_item};
 use super::error::{Result, StoreError};
 use super::revision::Revision;
-use super::segment::{Cursor, Uuid, checksum, corrupt};
+use super::segment::{Cursor, Uuid, check_format, checksum, corrupt};
 
 const MAGIC: &[u8; 8] = b"korchsnp";
-const FORMAT_VERSION: u32 = 1;
 const HEADER_LEN: usize = 76;
+const BLOCK_HEADER_LEN: usize = 8;
 const BLOCK_LEN: usize = 256 << 10;
+
+/// What is in a block, in the highest bits of its length.
+const LEASES: u32 = 1 << 30;
+const COUNT: u32 = 1 << 31;
+const LENGTH: u32 = LEASES - 1;
 
 /// What a file is called until it is whole and durable.
 pub(crate) const UNFINISHED: &str = "snapshot.tmp";
@@ -28,7 +35,18 @@ pub(crate) struct Header {
     pub(crate) floor: u64,
     pub(crate) segment: u64,
     pub(crate) chain: u32,
+    /// Of revisions, in format 1.
     pub(crate) count: u64,
+    pub(crate) version: u32,
+}
+
+/// What a snapshot holds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) header: Header,
+    pub(crate) leases: Vec<(i64, i64)>,
+    pub(crate) states: Vec<Arc<Revision>>,
+    pub(crate) length: u64,
 }
 
 pub(crate) fn name(revision: u64) -> String {
@@ -40,119 +58,227 @@ pub(crate) fn revision_in(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("snapshot-")?, 16).ok()
 }
 
-/// Write a snapshot and read it back; return its length in bytes.
-pub(crate) fn save(disk: &dyn Disk, header: &Header, states: &[Arc<Revision>]) -> Result<u64> {
-    let mut file = disk.create(UNFINISHED)?;
-    file.append(&header.encode())?;
-    let mut sum = header.chain;
-    let mut block = Vec::with_capacity(BLOCK_LEN * 2);
-    for state in states {
-        put_item(&mut block, state);
-        if block.len() >= BLOCK_LEN {
-            sum = append_block(&mut *file, &header.uuid, sum, &block)?;
-            block.clear();
-        }
+/// A snapshot being written.
+#[derive(Debug)]
+pub(crate) struct Saving<'a> {
+    disk: &'a dyn Disk,
+    header: Header,
+    file: Box<dyn DiskFile>,
+    offset: u64,
+    /// The checksum of the last block.
+    sum: u32,
+    block: Vec<u8>,
+    count: u64,
+}
+
+impl<'a> Saving<'a> {
+    pub(crate) fn begin(disk: &'a dyn Disk, header: Header) -> Result<Self> {
+        let mut file = disk.create(UNFINISHED)?;
+        file.write_at(0, &header.encode())?;
+        Ok(Saving {
+            disk,
+            sum: header.chain,
+            header,
+            file,
+            offset: HEADER_LEN as u64,
+            block: vec![0; BLOCK_HEADER_LEN],
+            count: 0,
+        })
     }
-    append_block(&mut *file, &header.uuid, sum, &block)?;
-    file.sync()?;
-    let name = name(header.revision);
-    disk.rename(UNFINISHED, &name)?;
-    disk.sync_directory()?;
-    let bytes = disk.read(&name)?;
-    verify(&name, &bytes, header, states.len())?;
-    Ok(bytes.len() as u64)
+
+    /// Write all leases: id and time to live in seconds.
+    pub(crate) fn put_leases(&mut self, leases: &[(i64, i64)]) -> Result<()> {
+        for (id, ttl_s) in leases {
+            put_varint(&mut self.block, *id as u64);
+            put_varint(&mut self.block, *ttl_s as u64);
+            if self.block.len() >= BLOCK_LEN {
+                self.end_block(LEASES)?;
+            }
+        }
+        self.end_block(LEASES)
+    }
+
+    /// Write revisions, which come sorted by key and then by age.
+    pub(crate) fn put(&mut self, states: &[Arc<Revision>]) -> Result<()> {
+        for state in states {
+            put_item(&mut self.block, state);
+            if self.block.len() >= BLOCK_LEN {
+                self.end_block(0)?;
+            }
+        }
+        self.count += states.len() as u64;
+        Ok(())
+    }
+
+    /// Give the snapshot its name and read it back; return its length in bytes.
+    pub(crate) fn finish(mut self) -> Result<u64> {
+        self.end_block(0)?;
+        self.block.extend_from_slice(&self.count.to_le_bytes());
+        self.end_block(COUNT)?;
+        self.file.sync()?;
+        let name = name(self.header.revision);
+        self.disk.rename(UNFINISHED, &name)?;
+        self.disk.sync_directory()?;
+        let mut found = 0;
+        let (header, length) = read(self.disk, &name, |offset, block| {
+            if let Block::Items(items) = block {
+                let mut reader = Reader::new(items);
+                while !reader.is_empty() {
+                    next_item(&mut reader).ok_or_else(|| undecodable(&name, offset))?;
+                    found += 1;
+                }
+            }
+            Ok(())
+        })?;
+        // What was just written must be what is read, to the last object; otherwise the log behind it must stay.
+        if header != self.header || found != self.count || length != self.offset {
+            return Err(damaged(&name, length, "it is not what was written"));
+        }
+        Ok(length)
+    }
+
+    fn end_block(&mut self, kind: u32) -> Result<()> {
+        let Some((header, block)) = self.block.split_at_mut_checked(BLOCK_HEADER_LEN) else {
+            return Ok(());
+        };
+        if block.is_empty() {
+            return Ok(());
+        }
+        let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
+        if length > LENGTH {
+            let reason = "an object is longer than 1 GiB, so no snapshot can hold it";
+            return Err(StoreError::Invalid(reason.into()));
+        }
+        self.sum = checksum(&self.header.uuid, self.sum, length | kind, block);
+        let fields = [(length | kind).to_le_bytes(), self.sum.to_le_bytes()];
+        header.copy_from_slice(fields.as_flattened());
+        self.file.write_at(self.offset, &self.block)?;
+        self.offset += self.block.len() as u64;
+        self.block.truncate(BLOCK_HEADER_LEN);
+        Ok(())
+    }
 }
 
 /// Read a snapshot. Fails with Corrupt unless every byte of it is as it was written.
-pub(crate) fn load(name: &str, bytes: &[u8]) -> Result<(Header, Vec<Arc<Revision>>)> {
-    let header = Header::decode(name, bytes)?;
+pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<Loaded> {
     let mut states: Vec<Arc<Revision>> = Vec::new();
-    for_each_block(name, bytes, &header, |offset, block| {
-        let mut reader = Reader::new(block);
-        while !reader.is_empty() {
-            let mut state = next_item(&mut reader)
-                .ok_or_else(|| damaged(name, offset, "an object does not decode"))?;
-            if let Some(last) = states.last().filter(|last| last.key == state.key) {
-                state.key = last.key.clone();
-                if last.attributes == state.attributes {
-                    state.attributes = last.attributes.clone();
+    let mut leases = Vec::new();
+    let (header, length) = read(disk, name, |offset, block| {
+        match block {
+            Block::Leases(block) => {
+                let mut reader = Reader::new(block);
+                while !reader.is_empty() {
+                    let lease = reader.varint().zip(reader.varint());
+                    let (id, ttl_s) = lease.ok_or_else(|| undecodable(name, offset))?;
+                    leases.push((id as i64, ttl_s as i64));
                 }
             }
-            states.push(Arc::new(state));
+            Block::Items(block) => {
+                load_items(block, &mut states).ok_or_else(|| undecodable(name, offset))?
+            }
+            Block::Count(count) if count == states.len() as u64 => {}
+            Block::Count(_) => return Err(damaged(name, offset, "objects are missing")),
         }
         Ok(())
     })?;
-    if states.len() as u64 != header.count {
-        return Err(damaged(name, bytes.len(), "objects are missing"));
+    if header.version == 1 && states.len() as u64 != header.count {
+        return Err(damaged(name, length, "objects are missing"));
     }
-    Ok((header, states))
+    Ok(Loaded {
+        header,
+        leases,
+        states,
+        length,
+    })
 }
 
-/// What was just written must be what is read, to the last object; otherwise the log behind it must stay.
-fn verify(name: &str, bytes: &[u8], written: &Header, count: usize) -> Result<()> {
-    let header = Header::decode(name, bytes)?;
-    let mut found = 0;
-    for_each_block(name, bytes, &header, |offset, block| {
-        let mut reader = Reader::new(block);
-        while !reader.is_empty() {
-            next_item(&mut reader)
-                .ok_or_else(|| damaged(name, offset, "an object does not decode"))?;
-            found += 1;
+/// Revisions of one key share the key, and the attributes where they did not change.
+fn load_items(block: &[u8], states: &mut Vec<Arc<Revision>>) -> Option<()> {
+    let mut reader = Reader::new(block);
+    while !reader.is_empty() {
+        let mut state = next_item(&mut reader)?;
+        if let Some(last) = states.last().filter(|last| last.key == state.key) {
+            state.key = last.key.clone();
+            if last.attributes == state.attributes {
+                state.attributes = last.attributes.clone();
+            }
         }
-        Ok(())
-    })?;
-    if header != *written || found != count {
-        return Err(damaged(name, bytes.len(), "it is not what was written"));
+        states.push(Arc::new(state));
     }
-    Ok(())
+    Some(())
 }
 
-/// Blocks are chained as the log's batches are; a block shorter than the rest of the file would leave bytes that fail to be one.
-fn for_each_block(
+enum Block<'a> {
+    Leases(&'a [u8]),
+    Items(&'a [u8]),
+    Count(u64),
+}
+
+/// Visit every block; return the header and the length of the file. Blocks are chained as the log's batches are.
+fn read(
+    disk: &dyn Disk,
     name: &str,
-    bytes: &[u8],
-    header: &Header,
-    mut visit: impl FnMut(usize, &[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut offset = HEADER_LEN;
+    mut visit: impl FnMut(u64, Block<'_>) -> Result<()>,
+) -> Result<(Header, u64)> {
+    let mut file = disk.stream(name)?;
+    let mut block = Vec::new();
+    next_bytes(&mut *file, &mut block, HEADER_LEN)?;
+    let header = Header::decode(name, &block)?;
+    let mut offset = HEADER_LEN as u64;
     let mut chain = header.chain;
-    while offset < bytes.len() {
-        let (fields, rest) = bytes
-            .get(offset..)
-            .and_then(|rest| rest.split_at_checked(8))
-            .ok_or_else(|| damaged(name, offset, "a block is cut"))?;
-        let mut at = Cursor { rest: fields };
-        let length = u32::from_le_bytes(at.take());
-        let sum = u32::from_le_bytes(at.take());
-        let block = rest
-            .get(..length as usize)
-            .ok_or_else(|| damaged(name, offset, "a block is cut"))?;
-        if sum != checksum(&header.uuid, chain, length, block) {
+    let mut is_complete = header.version == 1;
+    loop {
+        next_bytes(&mut *file, &mut block, BLOCK_HEADER_LEN)?;
+        if block.is_empty() && is_complete {
+            return Ok((header, offset));
+        }
+        let cut = || damaged(name, offset, "a block is cut");
+        let (length, rest) = block.split_first_chunk().ok_or_else(cut)?;
+        let tagged = u32::from_le_bytes(*length);
+        let sum = u32::from_le_bytes(*rest.first_chunk().ok_or_else(cut)?);
+        let kind = if header.version == 1 {
+            0
+        } else {
+            tagged & !LENGTH
+        };
+        let length = (tagged & !kind) as usize;
+        next_bytes(&mut *file, &mut block, length)?;
+        if block.len() < length {
+            return Err(cut());
+        }
+        if sum != checksum(&header.uuid, chain, tagged, &block) {
             return Err(damaged(name, offset, "a block's checksum is wrong"));
         }
-        visit(offset, block)?;
+        if is_complete && header.version > 1 {
+            return Err(damaged(name, offset, "there is something behind its end"));
+        }
+        let found = match kind {
+            LEASES => Block::Leases(&block),
+            COUNT => {
+                is_complete = true;
+                Block::Count(u64::from_le_bytes(Cursor { rest: &block }.take()))
+            }
+            _ => Block::Items(&block),
+        };
+        visit(offset, found)?;
         chain = sum;
-        offset += 8 + block.len();
+        offset += (BLOCK_HEADER_LEN + length) as u64;
     }
+}
+
+/// Read `length` bytes, or what is left.
+fn next_bytes(file: &mut dyn Read, bytes: &mut Vec<u8>, length: usize) -> Result<()> {
+    bytes.clear();
+    file.take(length as u64).read_to_end(bytes)?;
     Ok(())
 }
 
-fn append_block(
-    file: &mut dyn super::disk::DiskFile,
-    uuid: &Uuid,
-    chain: u32,
-    block: &[u8],
-) -> Result<u32> {
-    let length = u32::try_from(block.len())
-        .map_err(|_| StoreError::Invalid("an object is longer than 4 GiB".into()))?;
-    let sum = checksum(uuid, chain, length, block);
-    file.append([length.to_le_bytes(), sum.to_le_bytes()].as_flattened())?;
-    file.append(block)?;
-    Ok(sum)
+fn undecodable(name: &str, offset: u64) -> StoreError {
+    damaged(name, offset, "an object does not decode")
 }
 
-fn damaged(name: &str, offset: usize, reason: &str) -> StoreError {
-    match corrupt(name, offset, reason) {
+fn damaged(name: &str, offset: u64, reason: &str) -> StoreError {
+    match corrupt(name, offset as usize, reason) {
         StoreError::Corrupt {
             file,
             offset,
@@ -172,7 +298,7 @@ impl Header {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.uuid);
         for number in [self.revision, self.floor, self.segment, self.count] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -195,14 +321,11 @@ impl Header {
             rest: covered.get(MAGIC.len()..).unwrap_or_default(),
         };
         let version = u32::from_le_bytes(at.take());
-        if version != FORMAT_VERSION {
-            return Err(StoreError::Invalid(format!(
-                "{name} has format {version}, this korch reads format {FORMAT_VERSION}"
-            )));
-        }
+        check_format(name, version)?;
         let uuid = at.take();
         let [revision, floor, segment, count] = [0; 4].map(|_: u64| u64::from_le_bytes(at.take()));
         Ok(Header {
+            version,
             uuid,
             revision,
             floor,

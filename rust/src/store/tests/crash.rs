@@ -1,11 +1,11 @@
-//! Power cuts at every byte, torn sectors, flipped bits, failing syncs.
+//! Power cuts at every byte, torn sectors, flipped bits, failing syncs, full disks.
 
 use super::*;
-use crate::store::segment::{BATCH_HEADER_LEN, HEADER_LEN};
+use crate::store::segment::{self, BATCH_HEADER_LEN, HEADER_LEN};
 
 /// A log of several batches, some of several commits, and the state after each: (length of the log, dump).
-fn history(store: &Store, disk: &MemDisk, segment: &str) -> Vec<(usize, String)> {
-    let length = || disk.read(segment).unwrap().len();
+fn history(store: &Store) -> Vec<(usize, String)> {
+    let length = || store.stats()["log_bytes"] as usize;
     let mut states = vec![(length(), dump(store))];
     for round in 0..6 {
         store
@@ -32,41 +32,52 @@ const FIRST: &str = "log-0000000000000001";
 
 fn one_segment() -> (MemDisk, Store) {
     let disk = MemDisk::default();
-    let store = Store::open_on(Arc::new(disk.clone()), u64::MAX).unwrap();
+    // The first segment is a 64th of this, which holds all that these tests write.
+    let store = Store::open_on(Arc::new(disk.clone()), 64 * 4096).unwrap();
     (disk, store)
 }
 
 #[test]
 fn a_log_cut_at_any_byte_recovers_exactly_the_batches_that_are_whole() {
     let (disk, store) = one_segment();
-    let states = history(&store, &disk, FIRST);
+    let states = history(&store);
     let bytes = disk.read(FIRST).unwrap();
-    for cut in 0..=bytes.len() {
-        let after = MemDisk::default();
-        after.put(FIRST, bytes[..cut].to_vec());
-        let recovered = on(&after).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
-        let (_, expected) = states
-            .iter()
-            .rev()
-            .find(|(length, _)| *length <= cut)
-            .unwrap_or(&states[0]);
-        assert_eq!(&dump(&recovered), expected, "cut at {cut}");
-        recovered
-            .commit(vec![put("/after", Some(0), on_node(""))])
-            .unwrap();
-        publish(&recovered);
-        assert_eq!(
-            dump(&on(&after).unwrap()),
-            dump(&recovered),
-            "cut at {cut}, then written"
-        );
+    let used = states[states.len() - 1].0;
+    assert!(used < bytes.len(), "there is room left");
+    for cut in 0..=used {
+        let mut zeroed = bytes[..cut].to_vec();
+        zeroed.resize(bytes.len(), 0);
+        for left in [bytes[..cut].to_vec(), zeroed] {
+            // A header that is incomplete in a file of full length was never given its name.
+            if cut < HEADER_LEN && left.len() > cut {
+                continue;
+            }
+            // Bytes that were zero anyway are not missed.
+            let whole = |length: &usize| left.get(..*length) == bytes.get(..*length);
+            let found = states.iter().rev().find(|(length, _)| whole(length));
+            let (_, expected) = found.unwrap_or(&states[0]);
+            let after = MemDisk::default();
+            after.put(FIRST, left.clone());
+            let recovered = on(&after).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+            assert_eq!(&dump(&recovered), expected, "cut at {cut}");
+            recovered
+                .commit(vec![put("/after", Some(0), on_node(""))])
+                .unwrap();
+            publish(&recovered);
+            let crashed = after.crashed(|_, durable, _| durable.to_vec());
+            assert_eq!(
+                dump(&on(&crashed).unwrap()),
+                dump(&recovered),
+                "cut at {cut}, then written"
+            );
+        }
     }
 }
 
 #[test]
 fn a_power_cut_that_tears_the_unsynced_batch_loses_nothing_that_was_flushed() {
     let (disk, store) = one_segment();
-    history(&store, &disk, FIRST);
+    history(&store);
     let flushed = dump(&store);
     for round in 0..8 {
         store
@@ -85,12 +96,12 @@ fn a_power_cut_that_tears_the_unsynced_batch_loses_nothing_that_was_flushed() {
     let mut whole = 0;
     for _ in 0..500 {
         let after = disk.crashed(|_, durable, live| {
-            let keep = durable.len() + random() as usize % (live.len() - durable.len() + 1);
-            let mut bytes = live[..keep].to_vec();
+            assert_eq!(durable.len(), live.len(), "the room was there before");
+            let mut bytes = durable.to_vec();
             let lost = random() % 4;
-            for sector in bytes[durable.len()..].chunks_mut(32) {
-                if lost > 0 && random() % 4 < lost {
-                    sector.fill(0);
+            for (kept, written) in bytes.chunks_mut(32).zip(live.chunks(32)) {
+                if lost == 0 || random() % 4 >= lost {
+                    kept.copy_from_slice(written);
                 }
             }
             bytes
@@ -113,7 +124,7 @@ fn a_power_cut_that_tears_the_unsynced_batch_loses_nothing_that_was_flushed() {
 #[test]
 fn a_flipped_bit_before_the_last_batch_is_refused_with_file_and_offset() {
     let (disk, store) = one_segment();
-    let states = history(&store, &disk, FIRST);
+    let states = history(&store);
     let bytes = disk.read(FIRST).unwrap();
     let last_batch = states[states.len() - 2].0;
     for at in 0..last_batch {
@@ -146,7 +157,7 @@ fn a_flipped_bit_before_the_last_batch_is_refused_with_file_and_offset() {
 fn damage_in_an_earlier_segment_a_missing_or_a_misplaced_one_is_refused() {
     let disk = MemDisk::default();
     let store = on(&disk).unwrap();
-    history(&store, &disk, FIRST);
+    history(&store);
     let names = disk.list().unwrap();
     assert!(names.len() >= 3);
     let without = |missing: &str| {
@@ -161,15 +172,16 @@ fn damage_in_an_earlier_segment_a_missing_or_a_misplaced_one_is_refused() {
     assert!(refused(&without(&names[1])));
 
     let shortened = without("");
-    let first = disk.read(&names[0]).unwrap();
-    shortened.put(&names[0], first[..first.len() - 1].to_vec());
+    // The first has no room but for its header here, and others none but for their one batch.
+    let second = disk.read(&names[1]).unwrap();
+    shortened.put(&names[1], second[..second.len() - 1].to_vec());
     assert!(
         refused(&shortened),
         "a whole batch less at the end of a segment that is not the last"
     );
 
     let emptied = without("");
-    emptied.put(&names[0], first[..HEADER_LEN].to_vec());
+    emptied.put(&names[1], second[..HEADER_LEN].to_vec());
     assert!(
         refused(&emptied),
         "the segment after it does not continue it"
@@ -178,7 +190,7 @@ fn damage_in_an_earlier_segment_a_missing_or_a_misplaced_one_is_refused() {
     let repeated = without("");
     let last = names.last().unwrap();
     let mut bytes = disk.read(last).unwrap();
-    let batch = first[HEADER_LEN..].to_vec();
+    let batch = second[HEADER_LEN..].to_vec();
     assert!(batch.len() > BATCH_HEADER_LEN);
     bytes.extend_from_slice(&batch);
     repeated.put(last, bytes);
@@ -210,7 +222,7 @@ fn a_failed_sync_poisons_for_ever_and_shows_nothing_of_what_it_lost() {
 fn a_crash_at_any_point_of_a_snapshot_keeps_everything() {
     let disk = MemDisk::default();
     let store = on(&disk).unwrap();
-    history(&store, &disk, FIRST);
+    history(&store);
     store.compact(5).unwrap();
     publish(&store);
     let before: Vec<_> = disk
@@ -259,7 +271,7 @@ fn a_crash_at_any_point_of_a_snapshot_keeps_everything() {
 fn a_damaged_snapshot_is_refused() {
     let disk = MemDisk::default();
     let store = on(&disk).unwrap();
-    history(&store, &disk, FIRST);
+    history(&store);
     store.snapshot().unwrap();
     let name = disk
         .list()
@@ -283,4 +295,118 @@ fn a_damaged_snapshot_is_refused() {
             "cut at byte {at}"
         );
     }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
+    let (disk, store) = one_segment();
+    store.commit(vec![put("/a", None, on_node(""))]).unwrap();
+    publish(&store);
+    disk.set_space(Some(disk.used()));
+    let mut written = 1;
+    let error = loop {
+        let key = format!("/b/{written}");
+        match store.commit(vec![put(&key, Some(0), on_node("n1"))]) {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+    assert!(written > 10, "the room set aside is used up first");
+    let now = crate::store::monotonic_ms();
+    let refused = (1..1000).find_map(|id| store.lease_grant(id, 1000, now).err());
+    assert!(matches!(refused, Some(StoreError::NoSpace { .. })));
+    publish(&store);
+    assert_eq!(store.stats()["keys"], written, "reads go on");
+    assert!(store.snapshot().is_err());
+    let id = store.watch(b"", 1, Selector::default(), None).unwrap();
+    assert_eq!(
+        store.poll(id, usize::MAX).unwrap().events.len() as u64,
+        written
+    );
+    let reopened = on(&disk.crashed(|_, durable, _| durable.to_vec())).unwrap();
+    assert_eq!(dump(&reopened), dump(&store));
+
+    disk.set_space(None);
+    // It is not asked again at once.
+    while store.commit(vec![put("/c", Some(0), on_node(""))]).is_err() {
+        std::thread::yield_now();
+    }
+    publish(&store);
+    assert_eq!(store.revision(), written + 2);
+    store.snapshot().unwrap();
+    let reopened = on(&disk.crashed(|_, durable, _| durable.to_vec())).unwrap();
+    assert_eq!(dump(&reopened), dump(&store));
+}
+
+#[test]
+fn a_disk_that_fills_up_at_any_point_loses_nothing_that_was_flushed() {
+    for space in (0..3000).step_by(7) {
+        let disk = MemDisk::default();
+        disk.set_space(Some(space));
+        let store = match on(&disk) {
+            Ok(store) => store,
+            Err(error) => {
+                assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+                continue;
+            }
+        };
+        let mut refused = 0;
+        for round in 0..30 {
+            let key = format!("/pods/a/{}", round % 5);
+            let done = match round % 7 {
+                6 => store.compact(store.revision()).map(|()| (0, Vec::new())),
+                5 => store.snapshot().map(|revision| (revision, Vec::new())),
+                _ => store.commit(vec![put(&key, None, on_node("n1"))]),
+            };
+            refused += u32::from(done.is_err());
+            publish(&store);
+        }
+        assert!(refused > 0 || space > 1500);
+        disk.set_space(None);
+        let reopened = on(&disk.crashed(|_, durable, _| durable.to_vec())).unwrap();
+        assert_eq!(dump(&reopened), dump(&store), "with {space} bytes");
+    }
+}
+
+#[test]
+fn a_log_and_a_snapshot_of_format_1_are_read_and_continued_in_format_2() {
+    let (disk, store) = one_segment();
+    history(&store);
+    let used = store.stats()["log_bytes"] as usize;
+    let bytes = disk.read(FIRST).unwrap();
+    let header = segment::Header::decode(FIRST, &bytes).unwrap();
+    assert_eq!(header.version, 2);
+    for torn in [&b""[..], b"\xb7krb torn"] {
+        let mut old = segment::Header {
+            version: 1,
+            ..header.clone()
+        }
+        .encode();
+        old.extend_from_slice(&bytes[HEADER_LEN..used]);
+        old.extend_from_slice(torn);
+        let after = MemDisk::default();
+        after.put(FIRST, old);
+        let migrated = on(&after).unwrap();
+        assert_eq!(dump(&migrated), dump(&store));
+        assert_eq!(migrated.stats()["torn_bytes"], torn.len() as u64);
+        migrated
+            .commit(vec![put("/after", Some(0), on_node(""))])
+            .unwrap();
+        publish(&migrated);
+        let again = on(&after.crashed(|_, durable, _| durable.to_vec())).unwrap();
+        assert_eq!(dump(&again), dump(&migrated));
+    }
+    let mut newer = segment::Header {
+        version: 3,
+        ..header
+    }
+    .encode();
+    newer.extend_from_slice(&bytes[HEADER_LEN..]);
+    let after = MemDisk::default();
+    after.put(FIRST, newer);
+    let refused = on(&after).unwrap_err().to_string();
+    let expected =
+        "log-0000000000000001 has format 3, this korch reads formats 1 to 2: use a newer one";
+    assert_eq!(refused, expected);
 }

@@ -212,6 +212,8 @@ fn leases_survive_a_restart_with_all_their_time() {
         assert!(after.get(b"/a", 0).unwrap().is_none());
     };
     check(restarted());
+    store.snapshot().unwrap();
+    check(restarted());
     store.lease_revoke(7).unwrap();
     store.flush().unwrap();
     assert_eq!(restarted().leases(), [(8, 10_000)]);

@@ -1,0 +1,232 @@
+//! Room on the disk for the log's next segments, set aside before anybody needs it.
+//!
+//! When half of a segment is used a thread makes the next one ready. While batches are small, as with few writers, it also fills
+//! it with zeros: a sync then takes half as long, since the file system has nothing to note down. Large batches do not gain by
+//! that, and writing everything twice would cost them more, so for them the room is only set aside. Segments begin short and
+//! double, so that a small store stays small.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::disk::{Disk, DiskFile, is_full};
+use super::error::{Result, StoreError};
+use super::lock;
+use super::log::{Segment, segment_name};
+use super::segment;
+
+/// The first segment is this part of a full one.
+const FIRST_PART: u64 = 64;
+/// Segments up to this length are filled at once.
+const FILLED_AT_ONCE: u64 = 1 << 20;
+/// Below this many bytes a batch, on average, filling pays.
+const SMALL_BATCH: u64 = 16 << 10;
+/// How long a full disk is not asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What a file is called until it is a segment.
+const UNUSED: &str = "room-";
+
+#[derive(Debug)]
+pub(crate) struct Room {
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    ready: Mutex<Ready>,
+    wake: Condvar,
+    /// Moving average of the length of batches.
+    batch_bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Ready {
+    segment: Option<Segment>,
+    /// How long the next one will be.
+    next_bytes: u64,
+    made: u64,
+    is_wanted: bool,
+    has_thread: bool,
+    is_closed: bool,
+    /// When a full disk was last asked, and what it said.
+    refused: Option<(Instant, String)>,
+}
+
+/// Whether a file is room that no segment uses.
+pub(crate) fn is_room(name: &str) -> bool {
+    name.starts_with(UNUSED)
+}
+
+pub(crate) fn first_bytes(segment_bytes: u64) -> u64 {
+    segment_bytes / FIRST_PART
+}
+
+impl Room {
+    /// Behind a segment of `current_bytes`.
+    pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, current_bytes: u64) -> Self {
+        let next_bytes = current_bytes.max(first_bytes(segment_bytes)) * 2;
+        Room {
+            ready: Mutex::new(Ready {
+                segment: None,
+                next_bytes: next_bytes.min(segment_bytes),
+                made: 0,
+                is_wanted: false,
+                has_thread: false,
+                is_closed: false,
+                refused: None,
+            }),
+            wake: Condvar::new(),
+            batch_bytes: AtomicU64::new(0),
+            disk,
+            segment_bytes,
+        }
+    }
+
+    /// A segment of at least `needed` bytes. Fails with NoSpace when the disk has no room for it now.
+    pub(crate) fn segment(&self, needed: u64) -> Result<Segment> {
+        let mut ready = lock(&self.ready);
+        if ready
+            .segment
+            .as_ref()
+            .is_some_and(|one| one.capacity >= needed)
+            && let Some(segment) = ready.segment.take()
+        {
+            return Ok(segment);
+        }
+        if let Some((when, reason)) = &ready.refused
+            && when.elapsed() < PAUSE
+        {
+            return Err(StoreError::NoSpace {
+                reason: reason.clone(),
+            });
+        }
+        let (capacity, name) = ready.next(self.segment_bytes);
+        let made = set_aside(&*self.disk, name, capacity.max(needed));
+        ready.refused = match &made {
+            Err(StoreError::NoSpace { reason }) => Some((Instant::now(), reason.clone())),
+            _ => None,
+        };
+        made
+    }
+
+    /// Take note of a batch that ended at `offset` of a segment of `capacity`.
+    pub(crate) fn used(self: &Arc<Self>, offset: u64, capacity: u64, batch: usize) {
+        let before = self.batch_bytes.load(Ordering::Relaxed);
+        let average = before - before / 8 + batch as u64 / 8;
+        self.batch_bytes.store(average, Ordering::Relaxed);
+        if offset < capacity / 2 || !self.disk.is_prepared_ahead() {
+            return;
+        }
+        let mut ready = lock(&self.ready);
+        if ready.segment.is_some() || ready.is_wanted || ready.is_closed {
+            return;
+        }
+        ready.is_wanted = true;
+        self.wake.notify_one();
+        if !ready.has_thread {
+            let room = self.clone();
+            let thread = std::thread::Builder::new().name("store-room".into());
+            ready.has_thread = thread.spawn(move || room.prepare()).is_ok();
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        let mut ready = lock(&self.ready);
+        ready.is_closed = true;
+        if let Some(unused) = ready.segment.take() {
+            let _ = self.disk.remove(&unused.name);
+        }
+        self.wake.notify_one();
+    }
+
+    /// The thread: make one segment ready whenever one is wanted. A full disk is found out by whoever needs the room.
+    fn prepare(&self) {
+        let mut ready = lock(&self.ready);
+        while !ready.is_closed {
+            if !ready.is_wanted {
+                ready = self
+                    .wake
+                    .wait(ready)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (capacity, name) = ready.next(self.segment_bytes);
+            drop(ready);
+            let mut made = set_aside(&*self.disk, name, capacity);
+            if self.batch_bytes.load(Ordering::Relaxed) < SMALL_BATCH
+                && let Ok(segment) = &mut made
+            {
+                // Without zeros it serves as well, only slower.
+                let filled = segment.file.fill(capacity);
+                let _ = filled.and_then(|()| segment.file.sync());
+            }
+            ready = lock(&self.ready);
+            ready.is_wanted = false;
+            if let Ok(segment) = made {
+                if ready.is_closed {
+                    let _ = self.disk.remove(&segment.name);
+                } else {
+                    ready.segment = Some(segment);
+                }
+            }
+        }
+    }
+}
+
+impl Ready {
+    /// Length and name of the next segment.
+    fn next(&mut self, most: u64) -> (u64, String) {
+        let capacity = self.next_bytes;
+        self.next_bytes = (capacity * 2).min(most);
+        self.made += 1;
+        (capacity, format!("{UNUSED}{}", self.made))
+    }
+}
+
+fn set_aside(disk: &dyn Disk, name: String, capacity: u64) -> Result<Segment> {
+    let made = disk.create(&name).and_then(|mut file| {
+        file.allocate(capacity)?;
+        if capacity <= FILLED_AT_ONCE {
+            file.fill(capacity)?;
+        }
+        Ok(file)
+    });
+    match made {
+        Ok(file) => Ok(Segment {
+            file,
+            name,
+            capacity,
+        }),
+        Err(error) => {
+            let _ = disk.remove(&name);
+            if is_full(&error) {
+                let reason = format!("{capacity} bytes for the log in {}: {error}", disk.place());
+                return Err(StoreError::NoSpace { reason });
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Make a segment at once, for a log that begins.
+pub(crate) fn first_segment(
+    disk: &dyn Disk,
+    header: &segment::Header,
+    segment_bytes: u64,
+) -> Result<(Box<dyn DiskFile>, u64)> {
+    let needed = segment::HEADER_LEN as u64;
+    let capacity = first_bytes(segment_bytes).max(needed);
+    let segment = set_aside(disk, format!("{UNUSED}0"), capacity)?;
+    Ok((create_segment(disk, header, segment)?, capacity))
+}
+
+/// Make room a segment; it has its name only once its header is durable.
+pub(crate) fn create_segment(
+    disk: &dyn Disk,
+    header: &segment::Header,
+    segment: Segment,
+) -> Result<Box<dyn DiskFile>> {
+    let Segment { mut file, name, .. } = segment;
+    file.write_at(0, &header.encode())?;
+    file.sync()?;
+    disk.rename(&name, &segment_name(header.number))?;
+    disk.sync_directory()?;
+    Ok(file)
+}
