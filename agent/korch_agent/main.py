@@ -34,6 +34,7 @@ from korch_agent.cri.protocol import CriError
 from korch_agent.dns import interface
 from korch_agent.dns.server import DnsServer, resolvers
 from korch_agent.kubelet import Kubelet
+from korch_agent.log_rotation import LogRotation
 from korch_agent.network import Network
 from korch_agent.node import Node, memory_bytes
 from korch_agent.pods.config import NodeConfig
@@ -156,6 +157,7 @@ class Agent:
             group.create_task(NodeLease(client, name, seams).run(), name="lease")
             group.create_task(network.run(), name="network")
             group.create_task(kubelet.run(), name="kubelet")
+            group.create_task(LogRotation(runtime, seams).run(), name="log-rotation")
             if self._containerd is not None:
                 group.create_task(self._keep_containerd(self._containerd), name="containerd")
             if tls_dir is not None:
