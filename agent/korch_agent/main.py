@@ -33,6 +33,7 @@ from korch_agent.cri.grpc import GrpcRuntime
 from korch_agent.cri.protocol import CriError
 from korch_agent.dns import interface
 from korch_agent.dns.server import DnsServer, resolvers
+from korch_agent.image_gc import ImageGc
 from korch_agent.kubelet import Kubelet
 from korch_agent.log_rotation import LogRotation
 from korch_agent.network import Network
@@ -158,6 +159,7 @@ class Agent:
             group.create_task(network.run(), name="network")
             group.create_task(kubelet.run(), name="kubelet")
             group.create_task(LogRotation(runtime, seams).run(), name="log-rotation")
+            group.create_task(ImageGc(runtime, seams).run(), name="image-gc")
             if self._containerd is not None:
                 group.create_task(self._keep_containerd(self._containerd), name="containerd")
             if tls_dir is not None:
