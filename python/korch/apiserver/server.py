@@ -156,6 +156,9 @@ class ApiServer:
         except ApiError:
             return ""
 
+    def _node_of(self, namespace: str, pod: str) -> str:
+        return self.get_object("pods", namespace, pod)["spec"].get("nodeName") or ""
+
     def is_ready(self) -> bool:
         """Whether /readyz says ok."""
         return not self.health.problems()
@@ -204,7 +207,9 @@ class ApiServer:
 
         def request_token(target: Target, request: Object) -> Object:
             namespace, name = target.namespace, target.name
-            return reviews.request_token(request, namespace, name, tokens=tokens, lookup=self.uid_of, rng=self._runtime.rng)
+            return reviews.request_token(
+                request, namespace, name, tokens=tokens, lookup=self.uid_of, node_of=self._node_of, rng=self._runtime.rng
+            )
 
         answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, tokens)
         answerers["", "serviceaccounts", "token"] = request_token

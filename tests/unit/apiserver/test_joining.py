@@ -171,4 +171,21 @@ def test_a_token_request_that_cannot_be_met_is_refused(
     tokens: ServiceAccountTokens, objects: Objects, spec: dict, name: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        reviews.request_token({"spec": spec}, "default", name, tokens=tokens, lookup=objects, rng=Rng(1))
+        reviews.request_token({"spec": spec}, "default", name, tokens=tokens, lookup=objects, node_of=lambda *_: "", rng=Rng(1))
+
+
+@pytest.mark.parametrize("node_is_there", [True, False])
+def test_the_token_of_a_pod_says_on_which_node_it_runs(tokens: ServiceAccountTokens, objects: Objects, node_is_there: bool) -> None:
+    objects.uids["nodes", "", "n1"] = "uid-3"
+    spec = {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}}
+    answer = reviews.request_token({"spec": spec}, "default", "robot", tokens=tokens, lookup=objects, node_of=lambda *_: "n1", rng=Rng(1))
+    if not node_is_there:
+        del objects.uids["nodes", "", "n1"]
+    user = tokens.authenticate(answer["status"]["token"])
+    assert user is not None
+    assert {key.partition("/")[2]: values for key, values in user.extra.items() if "JTI" not in values[0]} == {
+        "pod-name": ("p",),
+        "pod-uid": ("uid-2",),
+        "node-name": ("n1",),
+        "node-uid": ("uid-3",),
+    }

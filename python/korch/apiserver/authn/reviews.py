@@ -6,7 +6,7 @@ pkg/registry/{authentication,authorization} and registry/core/serviceaccount/sto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from korch.api.errors import BadRequest, Conflict, Invalid, NotFound, invalid, required
@@ -101,9 +101,19 @@ def review_rules(review: dict[str, Any], rules: Sequence[Rule], *, is_complete: 
 
 
 def request_token(
-    request: dict[str, Any], namespace: str, name: str, *, tokens: ServiceAccountTokens, lookup: Lookup, rng: Rng
+    request: dict[str, Any],
+    namespace: str,
+    name: str,
+    *,
+    tokens: ServiceAccountTokens,
+    lookup: Lookup,
+    node_of: Callable[[str, str], str],
+    rng: Rng,
 ) -> dict[str, Any]:
-    """Return the TokenRequest with status.token. Raises NotFound (account, bound object), Conflict (uid), Invalid."""
+    """Return the TokenRequest with status.token. Raises NotFound (account, bound object), Conflict (uid), Invalid.
+
+    `node_of(namespace, pod name)` returns the name of the node that a pod is bound to, or "".
+    """
     spec = request.get("spec") or {}
     uid = lookup("serviceaccounts", namespace, name)
     if not uid:
@@ -116,7 +126,7 @@ def request_token(
     if expiration_s > _EXPIRATION_S_MAX:
         causes = [invalid("spec.expirationSeconds", expiration_s, "may not specify a duration larger than 2^32 seconds")]
         raise Invalid("authentication.k8s.io", "TokenRequest", name, causes)
-    bound = _bound(spec.get("boundObjectRef"), namespace, name, lookup)
+    bound = _bound(spec.get("boundObjectRef"), namespace, name, lookup, node_of)
     audiences = list(spec.get("audiences") or tokens.audiences)
     issued = tokens.issue(namespace, name, uid, audiences=audiences, expiration_s=expiration_s, bound=bound, token_id=rng.uid())
     answer = {**request, "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
@@ -126,7 +136,9 @@ def request_token(
     return answer
 
 
-def _bound(reference: dict[str, Any] | None, namespace: str, account: str, lookup: Lookup) -> Bound | None:
+def _bound(
+    reference: dict[str, Any] | None, namespace: str, account: str, lookup: Lookup, node_of: Callable[[str, str], str]
+) -> Bound | None:
     if not reference:
         return None
     kind, name = str(reference.get("kind", "")), str(reference.get("name", ""))
@@ -143,7 +155,8 @@ def _bound(reference: dict[str, Any] | None, namespace: str, account: str, looku
             "The object might have been deleted and then recreated"
         )
         raise Conflict("", plural, name, why)
-    return Bound(kind, name, uid)
+    node = node_of(namespace, name) if kind == "Pod" else ""
+    return Bound(kind, name, uid, node=(node, lookup("nodes", "", node)) if node else None)
 
 
 def _as_request(resource: dict[str, Any] | None, path: dict[str, Any] | None) -> RequestInfo:

@@ -32,12 +32,13 @@ Lookup = Callable[[str, str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The object a token is bound to: `kind` is Pod, Secret or Node."""
+    """The object a token is bound to: `kind` is Pod, Secret or Node. `node` is that of a Pod, as (name, uid), if it has one."""
 
     kind: str
     name: str
     uid: str
     api_version: str = "v1"
+    node: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class ServiceAccountTokens:
         lifetime = expiration_s
         if bound is not None:
             private[bound.kind.lower()] = {"name": bound.name, "uid": bound.uid}
+            if bound.node is not None:
+                private["node"] = {"name": bound.node[0], "uid": bound.node[1]}
             if bound.kind == "Pod" and expiration_s == _MOUNTED_EXPIRATION_S:
                 lifetime = _EXTENDED_EXPIRATION_S
                 private["warnafter"] = now + expiration_s
@@ -108,7 +111,9 @@ class ServiceAccountTokens:
             bound = private.get(kind)
             if bound is None:
                 continue
-            if self._lookup(plural, "" if kind == "node" else namespace, str(bound.get("name", ""))) != bound.get("uid"):
+            # The node of a pod is told, not required: the pod's own end is what ends the token.
+            is_required = kind != "node" or "pod" not in private
+            if is_required and self._lookup(plural, "" if kind == "node" else namespace, str(bound.get("name", ""))) != bound.get("uid"):
                 return None
             if kind in ("pod", "node"):
                 extra[f"authentication.kubernetes.io/{kind}-name"] = (str(bound["name"]),)
