@@ -32,6 +32,8 @@ class Record:
     def mod_revision(self) -> int: ...
     @property
     def version(self) -> int: ...
+    @property
+    def lease(self) -> int: ...
 
 @final
 class Page:
@@ -55,6 +57,9 @@ class Page:
 # resourceVersion replaced by the revision of the deletion.
 Event = tuple[int, int, bytes]
 
+# An operation of `Store.transact`: ("put", key, value, lease, 0), ("delete", start, end, 0, 0) or ("span", start, end, limit, revision).
+TxnOp = tuple[str, bytes, bytes, int, int]
+
 @final
 class Store:
     """Multi-version key-value store with secondary indexes and a watch index, on a write-ahead log or in memory. Mirrors etcd mvcc.
@@ -66,7 +71,19 @@ class Store:
         """Open the directory `path` (made if missing), or a store in memory for None. Blocks; raises StoreCorrupt, StoreLocked, OSError."""
     def commit(self, ops: Sequence[Op]) -> tuple[int, list[bytes | None]]:
         """Apply all ops or none under one new revision; return it and the stored values (None for deletes).
-        Raises RevisionMismatch(index, current_mod_revision), KeyExists(index), KeyMissing(index), StorePoisoned."""
+        Raises RevisionMismatch(index, current_mod_revision), KeyExists(index), KeyMissing(index), StoreFull, StorePoisoned."""
+    def transact(self, ops: Sequence[TxnOp]) -> tuple[int, bool, list[list[Record]]]:
+        """Apply the operations in order under one new revision, or none. Return the newest applied revision, whether it is new, and for
+        each operation the states before (put, delete) or those found (span), which see the writes before them.
+        Raises ValueError when a key is written twice, LeaseNotFound, Compacted, FutureRevision, StoreFull, StorePoisoned."""
+    def wakeup_fd(self) -> int:
+        """Return the descriptor, owned by the store, that becomes readable when `told` has something to say. For one event loop."""
+    def request(self, revision: int) -> None:
+        """Have everything applied so far made durable and published by the committer's thread, and tell when `revision` is. On disk
+        only; returns at once."""
+    def told(self) -> tuple[int, list[int], Exception | None]:
+        """Return the newest published revision, the ids of watchers that got news since the last call, and why what was requested
+        will never be published, if so."""
     def flush(self) -> int:
         """Make all commits durable (one fsync for all of them). Blocks, GIL released; callable from another thread while commits
         go on. Return the durable revision. Raises StorePoisoned after a failed fsync, for ever."""
@@ -80,10 +97,16 @@ class Store:
         """Return the newest published state, or that at `revision`. Raises Compacted, FutureRevision."""
     def range(self, prefix: bytes, *, start: bytes = b"", limit: int = 0, revision: int = 0, selector: Sequence[Requirement] = ()) -> Page:
         """Return objects under `prefix` in key order from `start` on, at most `limit` (0: all) that match. Raises Compacted, FutureRevision."""
+    def span(self, start: bytes, end: bytes, *, limit: int = 0, revision: int = 0) -> Page:
+        """Return keys from `start` up to but not including `end`; an empty `end` is one key, b"\\0" has no end. Raises like `range`."""
+    def count(self, start: bytes, end: bytes, *, revision: int = 0) -> int:
+        """Return how many keys `span` would return."""
     def by_owner(self, uid: str) -> list[bytes]:
         """Return keys of objects that name `uid` as an owner."""
     def watch(self, prefix: bytes, *, from_revision: int, selector: Sequence[Requirement] = ()) -> int:
         """Watch changes after `from_revision` under `prefix` (an exact key works too); return the watcher's id. Raises Compacted, FutureRevision."""
+    def watch_span(self, start: bytes, end: bytes, *, from_revision: int) -> int:
+        """Like `watch`, of what `span` covers."""
     def poll(self, watcher_id: int, max_events: int = 1000) -> tuple[list[Event], int]:
         """Take queued events, oldest first, and the revision up to which this watcher has now seen everything.
         Raises WatcherLagged when the watcher was too slow and was cut (answer 410), KeyError for an unknown id."""
@@ -91,7 +114,22 @@ class Store:
         """Like poll, but as ready watch lines `{"type":"ADDED","object":...}\\n`, each framed once for all watchers."""
     def unwatch(self, watcher_id: int) -> None: ...
     def compact(self, revision: int) -> None:
-        """Forget history below `revision`; deleted keys vanish. Raises FutureRevision."""
+        """Forget history below `revision`; deleted keys vanish. GIL released, and in steps, so that nobody else waits long.
+        Raises FutureRevision, StoreFull."""
+    def snapshot_after(self, bytes: int) -> None:
+        """Have a snapshot written when the log has more than so many bytes (64 MiB unless set) and is longer than it is worth."""
+    def lease_grant(self, lease_id: int, ttl_s: int, now_ms: int) -> int:
+        """Grant a lease, with an unused id for 0; return its id. Raises LeaseExists, StoreFull."""
+    def lease_revoke(self, lease_id: int) -> int:
+        """Delete the lease and its keys under one revision; return the newest applied revision. Raises LeaseNotFound."""
+    def lease_keep_alive(self, lease_id: int, now_ms: int) -> int:
+        """Let its time begin anew; return its time to live in seconds. Raises LeaseNotFound."""
+    def lease_time_to_live(self, lease_id: int, now_ms: int) -> tuple[int, int, list[bytes]]:
+        """Return the granted and the remaining seconds, and the attached keys. Raises LeaseNotFound."""
+    def leases(self) -> list[tuple[int, int]]:
+        """Return ids and granted seconds of all leases."""
+    def expire(self, now_ms: int) -> list[int]:
+        """Revoke the leases that ended; return their ids. On disk the committer's thread does so by the system's monotonic clock."""
     def snapshot(self) -> int:
         """Write a snapshot and drop the log behind it. Blocks, GIL released. Return its revision."""
     def stats(self) -> dict[str, int]: ...

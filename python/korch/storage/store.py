@@ -1,9 +1,10 @@
 """Durable commits, consistent reads and watches for asyncio, over the native store.
 
-One event loop writes. `commit` applies at once, so that the next commit's preconditions see it, and then waits: for a store on disk
-one flush is in flight at a time, and everything committed meanwhile shares the next one (group commit without a timer, because the
-batch grows while the disk works). When a flush ends its revisions are published, watchers wake, and only then the writers are
-answered: durable before visible before answered. A store in memory publishes at once and starts no thread.
+`commit` applies at once, so that the next commit's preconditions see it, and then waits. For a store on disk the native committer's
+thread flushes, and everything committed meanwhile shares the next flush (group commit without a timer, because the batch grows while
+the disk works). When a flush ends its revisions are published; the thread then writes to one descriptor, and the event loop learns
+in one call which watchers have news and up to where writers may be answered: durable before visible before answered. Fronts in Rust
+use the same thread, so whoever writes wakes everybody's watchers. A store in memory publishes at once, without thread or descriptor.
 
 A commit whose precondition fails may have lost against a write that is applied but not yet published; reading again would show the
 old state. Retry loops therefore `await settled()` first.
@@ -17,7 +18,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from korch._core import native
-from korch.runtime import tasks
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
 from korch.storage.watch import Watch
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 log = get_logger("storage")
 
 COMPACTION_INTERVAL_S = 300.0
-# A snapshot is written when the log holds more than this and more than twice the live objects.
+# A snapshot is written when the log holds more than this and is longer than it is worth; see `native.Store.snapshot_after`.
 LOG_BYTES_MAX = 64 << 20
-# Compaction proceeds in steps, so that the event loop stays responsive.
+# In memory, compaction proceeds in steps on the event loop, so that it stays responsive.
 _COMPACTION_STEP = 2_000
+# How often leases are looked at in a store in memory that other fronts use as well.
+_LEASE_INTERVAL_S = 1.0
 
 
 class Storage:
@@ -43,7 +45,7 @@ class Storage:
         self._is_durable = is_durable
         self._applied = store.revision()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._flushing: asyncio.Task[None] | None = None
+        self._attached: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._watches: dict[int, Watch] = {}
         self._is_closed = False
 
@@ -64,8 +66,8 @@ class Storage:
     async def commit(self, ops: Sequence[Op]) -> tuple[int, list[bytes | None]]:
         """Apply all ops or none; return their revision and the stored values once they are durable and visible.
 
-        Raises native.RevisionMismatch, KeyExists, KeyMissing, StorePoisoned before anything is awaited. A cancelled caller
-        does not undo the write.
+        Raises native.RevisionMismatch, KeyExists, KeyMissing, StoreFull, StorePoisoned before anything is awaited, and StorePoisoned
+        after it when the disk fails. A cancelled caller does not undo the write.
         """
         revision, values = self._native.commit(ops)
         self._applied = revision
@@ -102,6 +104,8 @@ class Storage:
 
     def watch(self, prefix: bytes, from_revision: int, selector: Sequence[Requirement] = ()) -> Watch:
         """Watch what happens under `prefix` after `from_revision`. Raises native.Compacted, native.FutureRevision."""
+        if self._is_durable:
+            self.attach()
         watcher_id = self._native.watch(prefix, from_revision=from_revision, selector=selector)
         watch = self._watches[watcher_id] = Watch(self._native, watcher_id, from_revision, forget=self._forget)
         return watch
@@ -110,19 +114,49 @@ class Storage:
         """Return the native store's figures: keys, events, watchers, revisions and, on disk, bytes."""
         return self._native.stats()
 
+    def attach(self) -> None:
+        """Hear of what is published by the committer's thread or by other fronts. On disk it is done when it is needed; a store in
+        memory needs it only when a front in Rust writes to it as well."""
+        loop = asyncio.get_running_loop()
+        if self._attached is None or self._attached[0] is not loop:
+            self._attached = (loop, self._native.wakeup_fd())
+            loop.add_reader(self._attached[1], self._hear)
+
     async def run(self, *, interval_s: float = COMPACTION_INTERVAL_S, log_bytes_max: int = LOG_BYTES_MAX) -> None:
-        """Every `interval_s` forget the history that is older than that, and write a snapshot when the log has grown.
-        Returns only when cancelled. Mirrors kube-apiserver's etcd compactor."""
-        mark = self.revision()
+        """Every `interval_s` forget the history that is older than that; have the log replaced by a snapshot when it grew beyond
+        `log_bytes_max`; in memory, let leases end. Returns only when cancelled. Mirrors kube-apiserver's etcd compactor."""
+        self._native.snapshot_after(log_bytes_max)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._compact_every(interval_s))
+            if not self._is_durable and self._attached is not None:
+                group.create_task(self._expire_every(_LEASE_INTERVAL_S))
+
+    async def _compact_every(self, interval_s: float) -> None:
+        mark, failures = self.revision(), 0
         while True:
             await asyncio.sleep(interval_s)
-            await self.compact(mark)
+            try:
+                await self.compact(mark)
+            except native.StoreFull as error:
+                log.error("history cannot be forgotten, because the disk is full", error=str(error))
             mark = self.revision()
-            if self._is_durable and self._is_log_long(log_bytes_max):
-                await self._snapshot()
+            if (found := self._native.stats()["snapshot_failures"]) > failures:
+                log.error("no snapshot could be written, the log keeps growing", failures=found)
+                failures = found
+
+    async def _expire_every(self, interval_s: float) -> None:
+        """By the event loop's clock, which for real ones is the clock that fronts in Rust use."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(interval_s)
+            if self._native.expire(int(loop.time() * 1000)):
+                self._publish(self._native.flush())
 
     async def compact(self, revision: int) -> None:
-        """Forget history below `revision`, in steps. Raises native.FutureRevision."""
+        """Forget history below `revision`, in steps. Raises native.FutureRevision, StoreFull."""
+        if self._is_durable:
+            await self._runtime.offload.run(self._native.compact, revision)
+            return
         for step in range(self.compacted() + _COMPACTION_STEP, revision, _COMPACTION_STEP):
             self._native.compact(step)
             await asyncio.sleep(0)
@@ -135,55 +169,44 @@ class Storage:
         self._is_closed = True
         for watch in list(self._watches.values()):
             watch.close()
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing])
         if self._is_durable:
             await self._runtime.offload.run(self._native.close)
         else:
             self._native.close()
-
-    async def _snapshot(self) -> None:
-        """A snapshot that cannot be written, for want of space perhaps, costs nothing but a longer log."""
-        try:
-            revision = await self._runtime.offload.run(self._native.snapshot)
-        except (native.StoreError, OSError) as error:
-            log.error("no snapshot could be written, the log keeps growing", error=str(error))
-        else:
-            log.info("snapshot written", revision=revision)
-
-    def _is_log_long(self, log_bytes_max: int) -> bool:
-        stats = self._native.stats()
-        return stats["log_bytes"] > max(log_bytes_max, 2 * stats["snapshot_bytes"])
+        if self._attached is not None:
+            self._hear()
+            loop, descriptor = self._attached
+            if not loop.is_closed():
+                loop.remove_reader(descriptor)
+        while self._waiting:
+            self._waiting.popleft()[1].cancel()
 
     def _publish(self, revision: int) -> None:
-        for watcher_id in self._native.publish(revision):
+        self._wake(self._native.publish(revision))
+
+    def _wake(self, watchers: Sequence[int]) -> None:
+        for watcher_id in watchers:
             if (watch := self._watches.get(watcher_id)) is not None:
                 watch.wake()
 
     async def _published(self, revision: int) -> None:
+        """Wait until `revision` is visible. Whoever asks first has the committer's thread work for all."""
+        self.attach()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((revision, future))
-        if self._flushing is None:
-            self._flushing = tasks.spawn(self._flush(), name="storage-flush")
+        self._native.request(revision)
         await future
 
-    async def _flush(self) -> None:
-        """Flush until nobody waits. A failed flush fails all who wait; what they wrote is applied but will never be visible."""
-        try:
+    def _hear(self) -> None:
+        """Take what the committer's thread has to tell. A failure fails all who wait; what they wrote will never be visible."""
+        revision, watchers, failure = self._native.told()
+        self._wake(watchers)
+        while self._waiting and self._waiting[0][0] <= revision:
+            _resolve(self._waiting.popleft()[1], None)
+        if failure is not None and self._waiting:
+            log.error("the log cannot be written, no more writes are taken", error=str(failure))
             while self._waiting:
-                durable = await self._runtime.offload.run(self._native.flush)
-                self._publish(durable)
-                while self._waiting and self._waiting[0][0] <= durable:
-                    _resolve(self._waiting.popleft()[1], None)
-        except (native.StoreError, OSError, RuntimeError) as error:
-            log.error("the log cannot be written, no more writes are taken", error=str(error))
-            while self._waiting:
-                _resolve(self._waiting.popleft()[1], error)
-        finally:
-            self._flushing = None
-            # Only a cancelled flush leaves anybody waiting here.
-            while self._waiting:
-                self._waiting.popleft()[1].cancel()
+                _resolve(self._waiting.popleft()[1], failure)
 
     def _forget(self, watcher_id: int) -> None:
         self._watches.pop(watcher_id, None)

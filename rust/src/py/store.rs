@@ -9,8 +9,8 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::store::{
-    Attributes, AttributesBuilder, Kind, Op, Requirement, Revision, Selector, Store as Inner,
-    StoreError as Error,
+    Attributes, AttributesBuilder, Kind, Op, Requirement, Revision, Selector, Span, Store as Inner,
+    StoreError as Error, Txn,
 };
 
 pyo3::create_exception!(
@@ -130,6 +130,8 @@ type PyOp = (
 );
 type PyRequirement = (PyBackedStr, PyBackedStr, PyBackedStr, Vec<PyBackedStr>);
 type PyEvent = (u8, u64, Py<PyBytes>);
+/// "put", key, value, lease, 0; "delete", key, end, 0, 0; or "span", key, end, limit, revision.
+type PyTxnOp = (PyBackedStr, PyBackedBytes, PyBackedBytes, i64, u64);
 
 #[pyclass(frozen, module = "korch._core._native")]
 #[derive(Debug)]
@@ -162,6 +164,11 @@ impl Record {
     #[getter]
     fn version(&self) -> u64 {
         self.inner.version
+    }
+
+    #[getter]
+    fn lease(&self) -> i64 {
+        self.inner.lease
     }
 }
 
@@ -271,6 +278,45 @@ impl Store {
         Ok((revision, states.iter().map(value).collect()))
     }
 
+    fn transact(&self, ops: Vec<PyTxnOp>) -> PyResult<(u64, bool, Vec<Vec<Record>>)> {
+        let records = |found: Vec<Arc<Revision>>| -> Vec<Record> {
+            found.into_iter().map(|inner| Record { inner }).collect()
+        };
+        let apply = |txn: &mut Txn<'_>, (verb, key, other, number, revision): &PyTxnOp| {
+            let found = match &**verb {
+                "put" => txn.put(key, other, *number)?.into_iter().collect(),
+                "delete" => txn.delete_span(key, other)?,
+                "span" => {
+                    let limit = usize::try_from(*number).unwrap_or_default();
+                    txn.span(key, other, limit, *revision)?.items
+                }
+                other => return Err(Error::Invalid(format!("unknown operation {other:?}"))),
+            };
+            Ok(records(found))
+        };
+        let done = self
+            .inner
+            .transact(|txn| ops.iter().map(|op| apply(txn, op)).collect())?;
+        Ok((done.revision, done.wrote, done.value))
+    }
+
+    fn wakeup_fd(&self) -> PyResult<i32> {
+        Ok(self.inner.wakeup()?)
+    }
+
+    fn request(&self, revision: u64) {
+        self.inner.request(revision);
+    }
+
+    fn told(&self, py: Python<'_>) -> (u64, Vec<u64>, Option<Py<PyException>>) {
+        let told = self.inner.told();
+        let failure = told
+            .failure
+            .map(|failure| PyErr::from(failure).into_value(py));
+        let failure = failure.and_then(|value| value.into_bound(py).cast_into().ok());
+        (told.revision, told.watchers, failure.map(Bound::unbind))
+    }
+
     fn flush(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(py.detach(|| self.inner.flush())?)
     }
@@ -309,6 +355,17 @@ impl Store {
         })
     }
 
+    #[pyo3(signature = (start, end, *, limit = 0, revision = 0))]
+    fn span(&self, start: &[u8], end: &[u8], limit: usize, revision: u64) -> PyResult<Page> {
+        let inner = self.inner.span(&Span::new(start, end), limit, revision)?;
+        Ok(Page { inner })
+    }
+
+    #[pyo3(signature = (start, end, *, revision = 0))]
+    fn count(&self, start: &[u8], end: &[u8], revision: u64) -> PyResult<usize> {
+        Ok(self.inner.count(&Span::new(start, end), revision)?.0)
+    }
+
     fn by_owner<'py>(&self, py: Python<'py>, uid: &str) -> Vec<Bound<'py, PyBytes>> {
         self.inner
             .by_owner(uid)
@@ -327,6 +384,15 @@ impl Store {
         Ok(self
             .inner
             .watch(prefix, from_revision, parse(&selector)?, None)?)
+    }
+
+    #[pyo3(signature = (start, end, *, from_revision))]
+    fn watch_span(&self, start: &[u8], end: &[u8], from_revision: u64) -> PyResult<u64> {
+        let span = Span::new(start, end);
+        let everything = Selector::default();
+        Ok(self
+            .inner
+            .watch_span(&span, from_revision, everything, None)?)
     }
 
     #[pyo3(signature = (watcher_id, max_events = 1000))]
@@ -359,8 +425,43 @@ impl Store {
         self.inner.unwatch(watcher_id);
     }
 
-    fn compact(&self, revision: u64) -> PyResult<()> {
-        Ok(self.inner.compact(revision)?)
+    fn compact(&self, py: Python<'_>, revision: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.inner.compact(revision))?)
+    }
+
+    fn snapshot_after(&self, bytes: u64) {
+        self.inner.snapshot_after(bytes);
+    }
+
+    fn lease_grant(&self, lease_id: i64, ttl_s: i64, now_ms: u64) -> PyResult<i64> {
+        Ok(self.inner.lease_grant(lease_id, ttl_s, now_ms)?)
+    }
+
+    fn lease_revoke(&self, lease_id: i64) -> PyResult<u64> {
+        Ok(self.inner.lease_revoke(lease_id)?.revision)
+    }
+
+    fn lease_keep_alive(&self, lease_id: i64, now_ms: u64) -> PyResult<i64> {
+        Ok(self.inner.lease_keep_alive(lease_id, now_ms)?)
+    }
+
+    fn lease_time_to_live<'py>(
+        &self,
+        py: Python<'py>,
+        lease_id: i64,
+        now_ms: u64,
+    ) -> PyResult<(i64, i64, Vec<Bound<'py, PyBytes>>)> {
+        let info = self.inner.lease_time_to_live(lease_id, now_ms)?;
+        let keys = info.keys.iter().map(|key| PyBytes::new(py, key));
+        Ok((info.granted_s, info.remaining_s, keys.collect()))
+    }
+
+    fn leases(&self) -> Vec<(i64, i64)> {
+        self.inner.leases()
+    }
+
+    fn expire(&self, now_ms: u64) -> PyResult<Vec<i64>> {
+        Ok(self.inner.expire(now_ms)?)
     }
 
     fn snapshot(&self, py: Python<'_>) -> PyResult<u64> {

@@ -1,10 +1,11 @@
 //! The thread that makes commits durable: flush, publish, then answer all who wait, again and again.
 //!
 //! While the disk works new commits gather, and the next flush takes them all: batches grow with load, without a timer. The thread
-//! starts with the first who waits and also revokes leases when they end. A store in memory has no such thread; there everything
-//! is published at once, by whoever asks.
+//! starts with the first who waits, also revokes leases when they end, and has a snapshot written by another thread when the log
+//! got long. A store in memory has no such thread; there everything is published at once, by whoever asks.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,12 +13,16 @@ use std::time::Duration;
 use super::core::{Core, monotonic_ms};
 use super::error::{Result, StoreError};
 use super::lock;
+use super::log::SEGMENT_BYTES;
 
 /// Called once, from the committer's thread or the caller's; it must not block.
 pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// How long after a failure ended leases are looked at again, in milliseconds.
 const RETRY_MS: u64 = 1_000;
+
+/// How long after a snapshot began the next one may, in milliseconds.
+const PAUSE_MS: u64 = 60_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Committer {
@@ -102,8 +107,9 @@ fn closed() -> StoreError {
     }
 }
 
-fn run(core: &Core, shared: &Shared) {
+fn run(core: &Arc<Core>, shared: &Shared) {
     let mut retry_at = 0;
+    let mut snapshots = Snapshots::default();
     loop {
         let (waiters, is_closing) = next(core, shared, retry_at);
         let now_ms = monotonic_ms();
@@ -127,6 +133,7 @@ fn run(core: &Core, shared: &Shared) {
             }
         }
         if is_closing {
+            snapshots.join();
             for (_, done) in early {
                 done(Err(closed()));
             }
@@ -134,6 +141,47 @@ fn run(core: &Core, shared: &Shared) {
         }
         if !early.is_empty() {
             lock(&shared.queue).waiters.extend(early);
+        }
+        snapshots.keep(core, now_ms);
+    }
+}
+
+/// Writes snapshots one at a time, and not all the time.
+#[derive(Debug, Default)]
+struct Snapshots {
+    running: Option<JoinHandle<()>>,
+    began_ms: u64,
+}
+
+impl Snapshots {
+    fn keep(&mut self, core: &Arc<Core>, now_ms: u64) {
+        let Some(log) = core.log.as_ref().filter(|log| log.is_long()) else {
+            return;
+        };
+        // Only who asks for a shorter log than usual gets more snapshots than usual.
+        let is_soon = now_ms < self.began_ms + PAUSE_MS && log.long_bytes() >= SEGMENT_BYTES;
+        let is_running = self.running.as_ref().is_some_and(|one| !one.is_finished());
+        if is_running || is_soon {
+            return;
+        }
+        self.began_ms = now_ms;
+        let core = core.clone();
+        let thread = std::thread::Builder::new().name("store-snapshot".into());
+        let write = move || {
+            let failed = core
+                .log
+                .as_ref()
+                .is_some_and(|log| core.snapshot(log).is_err());
+            if failed {
+                core.snapshot_failures.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        self.running = thread.spawn(write).ok();
+    }
+
+    fn join(self) {
+        if let Some(running) = self.running {
+            let _ = running.join();
         }
     }
 }

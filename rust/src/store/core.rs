@@ -3,6 +3,7 @@
 //! Locks are taken in the order log, state, buffer. Readers hold the state only while they collect shared revisions.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) log: Option<Log>,
     mail: Mutex<Mail>,
     wakeup: OnceLock<OwnedFd>,
+    /// Snapshots that could not be written.
+    pub(crate) snapshot_failures: AtomicU64,
 }
 
 /// What an event loop that polls the wake-up descriptor will be told.

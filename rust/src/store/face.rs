@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::attributes::Attributes;
 use super::committer::{Committer, Done};
@@ -329,6 +330,14 @@ impl Store {
         }
     }
 
+    /// Let the committer write a snapshot when the log has more than `bytes` (64 MiB unless set) and more than twice the snapshot
+    /// before it, or four times `bytes`; above 64 MiB at most once a minute.
+    pub fn snapshot_after(&self, bytes: u64) {
+        if let Some(log) = &self.core.log {
+            log.set_long_bytes(bytes);
+        }
+    }
+
     /// Flush, take no more writes and release the directory. Closing twice does nothing.
     pub fn close(&self) -> Result<()> {
         self.committer.close();
@@ -347,10 +356,12 @@ impl Store {
     /// Figures for metrics and tests.
     pub fn stats(&self) -> BTreeMap<&'static str, u64> {
         let sizes = self.core.log.as_ref().map(Log::sizes).unwrap_or_default();
+        let snapshot_failures = self.core.snapshot_failures.load(Ordering::Relaxed);
         let state = read(&self.core.state);
         BTreeMap::from([
             ("log_bytes", sizes.log_bytes),
             ("snapshot_bytes", sizes.snapshot_bytes),
+            ("snapshot_failures", snapshot_failures),
             ("torn_bytes", sizes.torn_bytes),
             ("flushes", sizes.flushes),
             ("flushed_bytes", sizes.flushed_bytes),

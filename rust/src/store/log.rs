@@ -41,6 +41,8 @@ pub(crate) struct Log {
     flushed_bytes: AtomicU64,
     torn_bytes: u64,
     poison: OnceLock<String>,
+    /// The log is long when it has more bytes than this, and more than it takes to be worth a snapshot of that size.
+    long_bytes: AtomicU64,
 }
 
 /// Figures for metrics. `torn_bytes` were cut from the end of the log when it was opened.
@@ -144,6 +146,7 @@ impl Log {
             writer: Mutex::new(writer),
             snapshotting: Mutex::new(()),
             poison: OnceLock::new(),
+            long_bytes: AtomicU64::new(SEGMENT_BYTES),
             disk,
             uuid,
         }
@@ -162,6 +165,23 @@ impl Log {
             flushes: load(&self.flushes),
             flushed_bytes: load(&self.flushed_bytes),
         }
+    }
+
+    /// Whether a snapshot should replace the log: it is longer than its limit and than twice the snapshot, or so long that reading
+    /// it would keep the next start waiting.
+    pub(crate) fn is_long(&self) -> bool {
+        let sizes = self.sizes();
+        let least = self.long_bytes.load(Ordering::Relaxed);
+        let most = least.saturating_mul(4);
+        sizes.log_bytes > least.max(most.min(2 * sizes.snapshot_bytes))
+    }
+
+    pub(crate) fn set_long_bytes(&self, bytes: u64) {
+        self.long_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn long_bytes(&self) -> u64 {
+        self.long_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn check(&self) -> Result<()> {

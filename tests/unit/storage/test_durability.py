@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -17,7 +16,6 @@ from korch._core import native
 from korch.runtime.context import Runtime
 from korch.storage import Storage
 
-T = TypeVar("T")
 VALUE = b'{"rv":""}'
 
 
@@ -84,7 +82,7 @@ def test_a_damaged_log_is_refused_with_the_file_the_offset_and_the_way_out(tmp_p
     assert segment.read_bytes() == content
 
 
-FULL_DISK = """
+BROKEN_DISK = """
 import asyncio, resource, sys
 from korch._core import native
 from korch.runtime.context import Runtime
@@ -110,7 +108,7 @@ asyncio.run(main())
 
 
 def test_a_failed_write_answers_every_waiter_with_an_error_and_shows_nothing(tmp_path: Path):
-    child = python("-c", FULL_DISK, str(tmp_path / "store"))
+    child = python("-c", BROKEN_DISK, str(tmp_path / "store"))
     output, _ = child.communicate()
     assert output.splitlines()[-1] == "['StorePoisoned', 'StorePoisoned', 'StorePoisoned'] 2 None"
     store = native.Store(str(tmp_path / "store"))
@@ -119,41 +117,44 @@ def test_a_failed_write_answers_every_waiter_with_an_error_and_shows_nothing(tmp
     store.close()
 
 
-class HeldOffload:
-    """Runs a function only when the test says so."""
-
-    def __init__(self) -> None:
-        self.calls: asyncio.Queue[asyncio.Event] = asyncio.Queue()
-
-    async def run(self, function: Callable[..., T], *args: object) -> T:
-        go = asyncio.Event()
-        await self.calls.put(go)
-        await go.wait()
-        return function(*args)
-
-
-async def test_writes_are_neither_visible_nor_answered_before_they_are_durable(tmp_path: Path):
-    disk = HeldOffload()
-    storage = Storage.open(str(tmp_path), Runtime(offload=disk))
+async def test_what_is_committed_while_the_disk_works_shares_the_next_flush_and_is_visible_before_it_is_answered(tmp_path: Path):
+    storage = Storage.open(str(tmp_path), Runtime())
     watch = storage.watch(b"/", 1)
-    first = asyncio.ensure_future(storage.commit([put("/a", 0)]))
-    go = await disk.calls.get()
-    with pytest.raises(native.KeyExists):
-        await storage.commit([put("/a", 0)])
-    second = asyncio.ensure_future(storage.commit([put("/b", 0)]))
-    third = asyncio.ensure_future(storage.commit([put("/c", 0)]))
-    settled = asyncio.ensure_future(storage.settled())
+
+    async def write(number: int) -> int:
+        revision, _ = await storage.commit([put(f"/{number}", 0)])
+        assert storage.revision() >= revision
+        record = storage.get(f"/{number}".encode())
+        assert record is not None and record.mod_revision == revision
+        return revision
+
+    writers = [asyncio.ensure_future(write(number)) for number in range(300)]
     await asyncio.sleep(0)
-    assert (storage.revision(), storage.get(b"/a"), first.done(), watch.revision) == (1, None, False, 1)
-    go.set()
-    assert [revision for revision, _ in await asyncio.gather(first, second, third)] == [2, 3, 4]
+    with pytest.raises(native.KeyExists):
+        await storage.commit([put("/0", 0)])
+    settled = asyncio.ensure_future(storage.settled())
+    assert await asyncio.gather(*writers) == list(range(2, 302))
     await settled
-    assert storage.stats()["flushes"] == 1, "what was committed before the flush began shares it"
-    assert [revision for _, revision, _ in await watch.next_events()] == [2, 3, 4]
-    closing = asyncio.ensure_future(storage.close())
-    while not closing.done():
-        (await disk.calls.get()).set()
-        await asyncio.sleep(0)
+    assert storage.stats()["flushes"] < 300
+    seen: list[int] = []
+    while len(seen) < 300:
+        seen += [revision for _, revision, _ in await watch.next_events()]
+    assert (seen, watch.revision) == (list(range(2, 302)), 301)
+    await storage.close()
+
+
+async def test_a_store_of_an_older_korch_is_read_and_continued(tmp_path: Path):
+    shutil.copytree(Path(__file__).with_name("format1"), tmp_path / "store")
+    for round_ in range(2):
+        storage = Storage.open(str(tmp_path / "store"), Runtime())
+        assert storage.stats()["torn_bytes"] == (12 if round_ == 0 else 0)
+        assert storage.range(b"/pods/a/").keys == [b"/pods/a/0", b"/pods/a/3"]
+        assert storage.range(b"/", revision=4).keys == [b"/pods/a/0", b"/pods/a/1", b"/pods/a/2"]
+        selector = [("field", "spec.nodeName", "=", ["n2"])]
+        assert storage.range(b"/", selector=selector).keys == [b"/pods/a/0", b"/pods/a/3"]
+        assert storage.revision() == 7 + round_
+        await storage.commit([put("/after")])
+        await storage.close()
 
 
 async def test_a_cancelled_writer_does_not_undo_its_write_or_stop_others(tmp_path: Path):
@@ -170,15 +171,17 @@ async def test_a_long_log_becomes_a_snapshot_and_history_survives_it(tmp_path: P
     storage = Storage.open(str(tmp_path), Runtime())
     for _ in range(20):
         await storage.commit([put("/a")])
-    running = asyncio.ensure_future(storage.run(interval_s=0.01, log_bytes_max=100))
+    running = asyncio.ensure_future(storage.run(log_bytes_max=100))
+    revision = 21
     while storage.stats()["snapshot_bytes"] == 0:
-        await asyncio.sleep(0.005)
+        revision, _ = await storage.commit([put("/a")])
     running.cancel()
     await storage.close()
     reopened = Storage.open(str(tmp_path), Runtime())
     record = reopened.get(b"/a")
-    assert record is not None and (record.mod_revision, record.version) == (21, 20)
+    assert record is not None and (record.mod_revision, record.version) == (revision, revision - 1)
     assert len(list(tmp_path.glob("snapshot-*"))) == 1
+    assert (await reopened.watch(b"/", 1).next_events())[0][1] == 2
     await reopened.close()
 
 
@@ -186,11 +189,26 @@ async def test_a_snapshot_that_cannot_be_written_stops_nothing(tmp_path: Path):
     storage = Storage.open(str(tmp_path), Runtime())
     (tmp_path / "snapshot.tmp").mkdir()
     running = asyncio.ensure_future(storage.run(interval_s=0.01, log_bytes_max=0))
-    # Each round is a compaction, behind which a snapshot is tried.
-    for name in ("/a", "/b", "/c"):
-        await storage.commit([put(name)])
-        while storage.compacted() < storage.revision():
-            await asyncio.sleep(0.005)
+    while storage.stats()["snapshot_failures"] < 3:
+        await storage.commit([put("/a")])
+    while storage.compacted() < storage.revision():
+        await asyncio.sleep(0.005)
     assert not running.done() and storage.stats()["snapshot_bytes"] == 0
     running.cancel()
     await storage.close()
+
+
+async def test_commits_of_other_fronts_wake_watchers_of_this_one(storage: Storage):
+    storage.attach()
+    watch = storage.watch(b"/", 1)
+    other = storage._native  # what a front in Rust holds
+    now_ms = int(asyncio.get_running_loop().time() * 1000)
+    lease = other.lease_grant(0, 3600, now_ms)
+    revision, _, _ = other.transact([("put", b"/a", b"{}", lease, 0)])
+    if storage.stats()["log_bytes"]:
+        other.request(0)
+    else:
+        other.lease_revoke(lease)
+        storage._publish(other.flush())
+    events = await watch.next_events()
+    assert events[0][:2] == (0, revision)
