@@ -109,8 +109,8 @@ impl Core {
         let State { keys, watchers } = &mut *state;
         let mut news = News::default();
         if !watchers.is_empty() {
-            for new in keys.written_after(published, upto) {
-                watchers.dispatch(&new.key, || keys.event(new), &mut news);
+            for change in keys.written_after(published, upto) {
+                watchers.dispatch(change, &mut news);
             }
         }
         keys.published = upto;

@@ -82,6 +82,11 @@ impl Store {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Run `body` against the newest applied state while nobody else writes. What it writes through the transaction shares one new
     /// revision; if it fails, or the disk is full, nothing has changed; if it writes nothing, there is no new revision.
     /// `body` must not call the store. Fails with NoSpace, Poisoned.
@@ -254,8 +259,8 @@ impl Store {
             });
         }
         let past = keys.written_after(revision, keys.published);
-        let covered = past.filter(|state| span.contains(&state.key));
-        let backlog = covered.map(|state| keys.event(state));
+        let covered = past.filter(|change| span.contains(&change.new.key));
+        let backlog = covered.map(|change| change.event());
         Ok(watchers.add(span, selector, backlog, notify))
     }
 

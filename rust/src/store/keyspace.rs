@@ -1,8 +1,8 @@
 //! The versioned map: for each key a chain of revisions, oldest first, and the order in which they were made.
 //!
 //! Nothing is overwritten: a write appends to its key's chain, so a reader at any retained revision finds its state by walking
-//! that chain backwards. An event is a revision and the one before it in its chain, so history is a queue of pointers, and events
-//! are made for those who watch. Compaction moves the floor at once and trims, in steps that the caller sizes, only the chains that
+//! that chain backwards. History is a queue of pointers to a revision and the one before it; events are made of them for those who
+//! watch. Compaction moves the floor at once and trims, in steps that the caller sizes, only the chains that
 //! history up to there touched, so its cost is what happened since the last one, not the number of keys.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,7 +27,7 @@ pub(crate) struct Keyspace {
     index: Index,
     pub(crate) leases: Leases,
     /// What was written after the floor, and what trimming has not reached yet.
-    history: VecDeque<Arc<Revision>>,
+    history: VecDeque<Change>,
     /// The oldest revision that can be read.
     pub(crate) floor: u64,
     /// The newest revision, seen by the preconditions of the next commit.
@@ -50,6 +50,19 @@ impl Default for Keyspace {
             published: FIRST_REVISION,
             pin: None,
         }
+    }
+}
+
+/// The step of one key to `new` from the live state before, which is None when the key did not exist.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) new: Arc<Revision>,
+    pub(crate) old: Option<Arc<Revision>>,
+}
+
+impl Change {
+    pub(crate) fn event(&self) -> Arc<Event> {
+        Arc::new(Event::new(self.old.clone(), self.new.clone()))
     }
 }
 
@@ -95,30 +108,29 @@ impl Keyspace {
 
     /// Append `new` to its key's chain and to history. Revisions must arrive in order; the caller moves `applied`.
     pub(crate) fn apply(&mut self, new: Arc<Revision>) {
-        let mut is_indexed = false;
+        let mut old = None;
         match self.chains.get_mut(&new.key) {
             Some(chain) => {
-                is_indexed = chain
-                    .newest()
-                    .is_some_and(|old| old.attributes.is_shared_with(&new.attributes));
+                old = chain.newest().cloned();
                 chain.push(new.clone());
             }
             None => {
                 self.chains.insert(new.key.clone(), Chain::new(new.clone()));
             }
         }
-        if !is_indexed {
+        let before = old.as_ref().map(|old| &old.attributes);
+        if !before.is_some_and(|before| before.is_shared_with(&new.attributes)) {
             self.index.insert(&new.key, &new.attributes);
         }
         self.leases.attach(&new.key, new.lease);
         if new.modified > self.floor {
-            self.history.push_back(new);
+            self.history.push_back(Change { new, old });
         }
     }
 
     /// Take back the newest revision of the whole store, which `apply` has just added.
     pub(crate) fn undo(&mut self) {
-        let Some(gone) = self.history.pop_back() else {
+        let Some(Change { new: gone, .. }) = self.history.pop_back() else {
             return;
         };
         let is_first = !self.chains.get_mut(&gone.key).is_some_and(Chain::pop);
@@ -211,23 +223,13 @@ impl Keyspace {
     }
 
     /// What was written after `revision` and up to `upto`, oldest first.
-    pub(crate) fn written_after(
-        &self,
-        revision: u64,
-        upto: u64,
-    ) -> impl Iterator<Item = &Arc<Revision>> {
+    pub(crate) fn written_after(&self, revision: u64, upto: u64) -> impl Iterator<Item = &Change> {
         let first = self
             .history
-            .partition_point(|state| state.modified <= revision);
+            .partition_point(|change| change.new.modified <= revision);
         self.history
             .range(first..)
-            .take_while(move |state| state.modified <= upto)
-    }
-
-    /// The step that made `new`, which must lie above the floor.
-    pub(crate) fn event(&self, new: &Arc<Revision>) -> Arc<Event> {
-        let old = self.at(&new.key, new.modified.saturating_sub(1)).cloned();
-        Arc::new(Event::new(old, new.clone()))
+            .take_while(move |change| change.new.modified <= upto)
     }
 
     /// Refuse reads below `revision` from now on. What only they needed is forgotten by `trim`.
@@ -240,8 +242,8 @@ impl Keyspace {
         let upto = self.pin.unwrap_or(self.floor).min(self.floor);
         for _ in 0..steps {
             match self.history.front() {
-                Some(state) if state.modified <= upto => {
-                    let key = state.key.clone();
+                Some(change) if change.new.modified <= upto => {
+                    let key = change.new.key.clone();
                     self.history.pop_front();
                     self.trim_chain(&key, upto);
                 }
@@ -304,12 +306,17 @@ impl Keyspace {
         let mut chains: Vec<(Key, Chain)> = Vec::new();
         for state in revisions {
             self.index.insert(&state.key, &state.attributes);
-            if state.modified > floor {
-                self.history.push_back(state.clone());
-            }
+            let new = state.clone();
+            let mut old = None;
             match chains.last_mut() {
-                Some((key, chain)) if *key == state.key => chain.push(state),
+                Some((key, chain)) if *key == state.key => {
+                    old = chain.newest().cloned();
+                    chain.push(state);
+                }
                 _ => chains.push((state.key.clone(), Chain::new(state))),
+            }
+            if new.modified > floor {
+                self.history.push_back(Change { new, old });
             }
         }
         for (key, chain) in &chains {
@@ -320,7 +327,7 @@ impl Keyspace {
         self.chains = BTreeMap::from_iter(chains);
         self.history
             .make_contiguous()
-            .sort_by_key(|state| (state.modified, state.sub));
+            .sort_by_key(|change| (change.new.modified, change.new.sub));
         self.applied = applied;
         self.published = applied;
     }

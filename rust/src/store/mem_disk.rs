@@ -72,6 +72,11 @@ impl MemDisk {
         lock(&self.inner).space = bytes;
     }
 
+    /// What `set_space` set.
+    pub fn space(&self) -> Option<u64> {
+        lock(&self.inner).space
+    }
+
     /// Bytes of all files together.
     pub fn used(&self) -> u64 {
         let files = lock(&self.inner);

@@ -9,12 +9,14 @@
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex};
 
 use super::attributes::Kind;
 use super::error::{Result, StoreError};
 use super::event::{Event, EventType};
 use super::interval::IntervalMap;
+use super::keyspace::Change;
 use super::lock;
 use super::revision::{Frame, Revision};
 use super::selector::Selector;
@@ -86,7 +88,23 @@ struct Queue {
 }
 
 type ById = BTreeMap<u64, Arc<Watcher>>;
-type ByValue = HashMap<Box<[u8]>, ById>;
+type ByBytes<T> = HashMap<Box<[u8]>, T, BuildHasherDefault<Checksum>>;
+type ByValue = ByBytes<ById>;
+
+/// A checksum the processor computes, because an event looks up half a dozen names.
+#[derive(Debug, Default)]
+struct Checksum(u32);
+
+impl Hasher for Checksum {
+    fn finish(&self) -> u64 {
+        // Hash maps want the bits spread over the whole word.
+        u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, bytes);
+    }
+}
 
 /// The watchers of one span.
 #[derive(Debug, Default)]
@@ -100,7 +118,7 @@ struct Scope {
 pub(crate) struct Watchers {
     next_id: u64,
     by_id: HashMap<u64, Arc<Watcher>>,
-    scopes: HashMap<Box<[u8]>, Scope>,
+    scopes: ByBytes<Scope>,
     intervals: IntervalMap<Scope>,
 }
 
@@ -167,13 +185,13 @@ impl Watchers {
         }
     }
 
-    /// Queue `event` for every watcher it concerns and note them in `news`. It is made only if there are watchers of its key.
-    pub(crate) fn dispatch(&self, key: &[u8], event: impl FnOnce() -> Arc<Event>, news: &mut News) {
-        if self.by_id.is_empty() {
-            return;
-        }
-        let event = LazyCell::new(event);
-        let mut offer = |scope: &Scope| scope.dispatch(&event, news);
+    /// Queue the event of `change` for every watcher it concerns and note them in `news`. It is made for the first of them.
+    pub(crate) fn dispatch(&self, change: &Change, news: &mut News) {
+        let event = LazyCell::new(|| change.event());
+        let key: &[u8] = &change.new.key;
+        let mut offer = |scope: &Scope| {
+            scope.concerned(change, &mut |watcher| watcher.offer(&event, news));
+        };
         let mut named = |name: &[u8]| self.scopes.get(name).into_iter().for_each(&mut offer);
         if !self.scopes.is_empty() {
             named(&[]);
@@ -310,18 +328,20 @@ impl Scope {
         }
     }
 
-    fn dispatch(&self, event: &Arc<Event>, news: &mut News) {
-        for watcher in self.everything.values() {
-            watcher.offer(event, news);
-        }
+    /// Visit the watchers that `change` may concern, each once.
+    fn concerned(&self, change: &Change, visit: &mut impl FnMut(&Arc<Watcher>)) {
+        self.everything.values().for_each(&mut *visit);
         for ((kind, key), by_value) in &self.by_value {
-            let old = event.old.as_ref().and_then(|old| anchored(old, *kind, key));
-            let new = Some(&event.new)
+            let old = change
+                .old
+                .as_ref()
+                .and_then(|old| anchored(old, *kind, key));
+            let new = Some(&change.new)
                 .filter(|new| !new.is_deletion())
                 .and_then(|new| anchored(new, *kind, key));
             let before = old.and_then(|value| by_value.get(value));
             for watcher in before.iter().flat_map(|watchers| watchers.values()) {
-                watcher.offer(event, news);
+                visit(watcher);
             }
             if new == old {
                 continue;
@@ -332,7 +352,7 @@ impl Scope {
                 .flat_map(|watchers| watchers.values())
             {
                 if !before.is_some_and(|before| before.contains_key(&watcher.id)) {
-                    watcher.offer(event, news);
+                    visit(watcher);
                 }
             }
         }

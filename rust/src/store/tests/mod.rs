@@ -1,6 +1,7 @@
 //! The store as a whole: what is visible when, and what crashes and bad disks leave of it.
 
 mod crash;
+mod random;
 mod transacting;
 mod watching;
 
@@ -50,6 +51,13 @@ fn publish(store: &Store) -> u64 {
     let durable = store.flush().unwrap();
     store.publish(durable);
     durable
+}
+
+impl Store {
+    /// A lease with all the time in the world, granted without starting the committer, so that tests say when something is flushed.
+    fn core_grant(&self, id: i64) -> Result<i64, StoreError> {
+        self.core().grant(id, 1 << 40, 0)
+    }
 }
 
 /// Everything that a client can see: revisions, objects now and at every revision that is kept, and all events.
