@@ -10,6 +10,8 @@ need nft nftables
 need ip iproute2
 need conntrack conntrack
 need curl curl
+need etcd etcd-server
+need etcdctl etcd-client
 [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 [ -x /bin/busybox ] && ! ldd /bin/busybox > /dev/null 2>&1 || missing+=(busybox-static)
 command -v cc > /dev/null 2>&1 || missing+=(gcc libc6-dev)

@@ -241,6 +241,35 @@ class Schema:
     def __len__(self) -> int: ...
 
 @final
+class EtcdFront:
+    """etcd's v3 gRPC API on a store, on threads of its own that never hold the GIL."""
+    def __new__(
+        cls,
+        store: Store,
+        *,
+        bind: Sequence[str],
+        name: str,
+        client_urls: Sequence[str],
+        metrics_bind: str = "",
+        certificate_pem: bytes | None = None,
+        key_pem: bytes | None = None,
+        client_ca_pem: bytes | None = None,
+        threads: int = 1,
+        progress_every_ms: int = 600_000,
+    ) -> EtcdFront:
+        """`bind`, `metrics_bind`: `host:port` (port 0: any free one; "": no metrics). Without `client_urls` clients are told where it
+        listens. Without `certificate_pem` it speaks in the clear; with `client_ca_pem` a client must show a certificate of it.
+        `progress_every_ms`: how often a watch that asked for it is told that nothing happened."""
+    def start(self) -> list[str]:
+        """Bind and serve; return the bound `host:port`s. Blocks for milliseconds, GIL released.
+        Raises OSError (bind), ValueError (certificates), RuntimeError (started already)."""
+    def stop(self, grace_ms: int = 0) -> None:
+        """Accept no more, end streams, let other calls finish for `grace_ms`, then cut the rest. Blocks at most that long, GIL released.
+        No error when not started."""
+    def metrics(self) -> str:
+        """Return figures in Prometheus' text format, under etcd's names where etcd has one."""
+
+@final
 class Front:
     """The server's socket: HTTP/1.1 and HTTP/2 over TLS, requests handed to the application over HTTP/1.1 on a Unix socket.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
+
+from korch.cmd.lazy import LazyGroup
 
 # Subcommand -> module and attribute of its click command, in the order in which help shows them.
 _COMMANDS = {
@@ -17,6 +17,7 @@ _COMMANDS = {
     "controller-manager": "korch.cmd.controller_manager:controller_manager",
     "scheduler": "korch.cmd.scheduler:scheduler",
     "proxy": "korch.cmd.proxy:proxy",
+    "store": "korch.cmd.store:store",
 }
 _HELP = {
     "up": "Start a cluster on this machine and wait until it is ready.",
@@ -28,26 +29,11 @@ _HELP = {
     "controller-manager": "Run the controllers against a server.",
     "scheduler": "Run the scheduler against a server.",
     "proxy": "Run the service proxy of one node.",
+    "store": "Serve, back up, restore, check and read the store.",
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = _COMMANDS.get(cmd_name)
-        if target is None:
-            return None
-        module, _, attribute = target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _HELP[name]) for name in _COMMANDS])
-
-
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, targets=_COMMANDS, summaries=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="korch-cluster", prog_name="korch")
 def main() -> None:
     """Kubernetes, small, fast, embeddable and understandable."""

@@ -1,6 +1,7 @@
 //! The boundary to Python: one file for each class or family of functions, registered here.
 
 mod api;
+mod etcd;
 mod front;
 mod proxy;
 mod scheduler;
@@ -20,6 +21,9 @@ mod native {
     use super::proxy::Proxy;
     #[pymodule_export]
     use super::scheduler::{Decision, Scheduler};
+
+    #[pymodule_export]
+    use super::etcd::EtcdFront;
 
     #[pymodule_export]
     use super::front::Front;

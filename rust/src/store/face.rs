@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 
 use super::attributes::Attributes;
 use super::committer::{Committer, Done};
-use super::core::{Core, State, Told};
+use super::core::{Core, State, Told, monotonic_ms};
 use super::disk::{Disk, RealDisk};
 use super::error::{Result, StoreError};
 use super::keyspace::{Found, Keyspace};
 use super::lease::LeaseInfo;
 use super::log::{Log, SEGMENT_BYTES};
+use super::mem_disk::MemDisk;
 use super::revision::{Frame, Key, Revision};
 use super::selector::Selector;
 use super::span::Span;
@@ -341,6 +342,38 @@ impl Store {
         if let Some(log) = &self.core.log {
             log.set_long_bytes(bytes);
         }
+    }
+
+    /// A number that no other store has, made when the directory was; a store in memory has a new one each time.
+    pub fn id(&self) -> u128 {
+        match &self.core.log {
+            Some(log) => u128::from_le_bytes(log.uuid()),
+            None => u128::from(monotonic_ms()) << 64 | u128::from(std::process::id()),
+        }
+    }
+
+    /// Whether there is a disk under it.
+    pub fn is_durable(&self) -> bool {
+        self.core.log.is_some()
+    }
+
+    /// The published state with its history, in the format of a snapshot file: see `snapshot`. Writers go on meanwhile.
+    pub fn backup(&self) -> Result<Vec<u8>> {
+        let state = read(&self.core.state);
+        let (floor, revision) = (state.keys.floor, state.keys.published);
+        let (states, _) = state.keys.retained(None, usize::MAX, floor, revision);
+        drop(state);
+        let header = snapshot::Header {
+            uuid: self.id().to_le_bytes(),
+            revision,
+            floor,
+            segment: 1,
+            chain: 0,
+            count: states.len() as u64,
+        };
+        let disk = MemDisk::default();
+        snapshot::save(&disk, &header, &states)?;
+        Ok(disk.read(&snapshot::name(revision))?)
     }
 
     /// Flush, take no more writes and release the directory. Closing twice does nothing.

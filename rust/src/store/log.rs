@@ -156,6 +156,10 @@ impl Log {
         self.durable.load(Ordering::Acquire)
     }
 
+    pub(crate) fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
     pub(crate) fn sizes(&self) -> Sizes {
         let load = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         Sizes {

@@ -39,6 +39,7 @@ pub mod path {
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
     pub const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
     pub const AUTH_STATUS: &str = "/etcdserverpb.Auth/AuthStatus";
+    pub const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
     pub const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 }
 
