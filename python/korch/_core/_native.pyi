@@ -179,25 +179,42 @@ class Decision:
     @property
     def nominated(self) -> str:
         """The node being freed by preemption; empty when there is none."""
+    @property
+    def victims(self) -> list[tuple[str, str]]:
+        """`namespace/name` and uid of the pods that have to leave that node, the most important first."""
+    @property
+    def displaced(self) -> list[str]:
+        """Keys of less important pods that waited for that node and do so no longer."""
+    @property
+    def clears_nomination(self) -> bool:
+        """Whether the node that the pod waited for, if any, is no longer kept for it."""
 
 @final
 class Scheduler:
-    """Filters and scores over a snapshot of nodes and of the pods on them. Mirrors kube-scheduler's default profile, all nodes scored.
+    """Filters and scores over a snapshot of nodes and of the pods on them. Mirrors kube-scheduler on one thread, choice among equals included.
 
     Objects are JSON. Every method raises ValueError for JSON that is no such object, and then changes nothing.
     """
-    def __new__(cls) -> Scheduler: ...
-    def upsert(self, nodes: Sequence[bytes], pods: Sequence[bytes]) -> None:
-        """Take in new or changed objects. Pods with a nodeName that have not ended count on that node; others are dropped, unless assumed."""
+    def __new__(cls, config: bytes | None = None) -> Scheduler:
+        """`config` is a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1) in JSON; without it, or when it names no
+        percentageOfNodesToScore, all nodes are scored. Raises ValueError with the path of what is wrong."""
+    def profiles(self) -> list[str]:
+        """Return the scheduler names of the profiles, in their order. A pod of another name is decided by the first."""
+    def upsert(self, nodes: Sequence[bytes], pods: Sequence[bytes], others: Sequence[bytes] = ()) -> None:
+        """Take in new or changed objects. Pods with a nodeName that have not ended count on that node; others are dropped, unless assumed.
+
+        `others` have their kind in them: Namespace, Service, ReplicationController, ReplicaSet, StatefulSet, PodDisruptionBudget,
+        PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode; further kinds are ignored."""
     def remove(self, kind: str, keys: Sequence[str]) -> None:
-        """Drop deleted objects of kind "Node" (by name) or "Pod" (by `namespace/name`); unknown keys are no error."""
+        """Drop deleted objects of a kind by `namespace/name`, or by name when they have no namespace; unknown ones are no error."""
     def schedule(self, pods: Sequence[bytes], *, now_ms: int, seed: int) -> list[Decision]:
-        """Decide the pods one after the other and assume each winner on its node. A pure function of the snapshot and the arguments;
-        seed 0 breaks ties as kube-scheduler on one thread does, any other draws among the tied. Releases the GIL; 1 ms per pod at 5,000 nodes."""
+        """Decide the pods one after the other, assume each winner on its node, and nominate a node for each that can preempt. A pure
+        function of the snapshot and the arguments; seed 0 breaks ties as kube-scheduler on one thread does, any other draws among the
+        tied. Releases the GIL; 10-100 us per pod at 5,000 nodes."""
     def forget(self, keys: Sequence[str]) -> None:
         """Take back assumed pods whose binding failed; pods that are bound stay."""
     def explain(self, pod: bytes, *, seed: int = 0) -> bytes:
-        """Return a JSON matrix of nodes and plugins: {pod, node, message, nodes: [{name, feasible, filters: {plugin: [reason]},
+        """Return a JSON matrix of nodes and plugins: {pod, profile, node, message, nodes: [{name, feasible, filters: {plugin: [reason]},
         scores: {plugin: {raw, normalized, weighted}}, total}]}. All filters are asked, and nothing is assumed."""
     def stats(self) -> dict[str, int]:
         """Return how many nodes and counted pods the snapshot holds."""

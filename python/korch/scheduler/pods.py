@@ -36,6 +36,7 @@ class PodStatus(msgspec.Struct, frozen=True):
     """The part of status that says whether a pod has ended and what the scheduler said about it last."""
 
     phase: str = ""
+    nominatedNodeName: str = ""
     conditions: list[Condition] = []
 
 

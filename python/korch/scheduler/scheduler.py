@@ -1,4 +1,4 @@
-"""Watches pods and nodes, decides in the engine, and writes the outcome: a binding, or why there is none.
+"""Watches pods and nodes, decides in the engine, and writes the outcome: a binding, or why there is none and who makes room.
 
 Informers hand bytes to the engine's snapshot; pods without a node go to the queue. One loop pops a batch, lets the engine decide it
 (which assumes the winners in the snapshot at once, so that the next batch sees them) and hands the outcomes to a few workers that talk
@@ -22,7 +22,9 @@ from korch.client.protocol import Client
 from korch.runtime.clock import rfc3339
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
+from korch.scheduler.others import Others
 from korch.scheduler.pods import NodeView, PodView, decode_node, decode_pod
+from korch.scheduler.preemption import Preemption, evict
 from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue
 
 log = get_logger("scheduler")
@@ -45,24 +47,38 @@ class _Bind:
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """The pod was not scheduled; its condition and an event say why."""
+    """The pod was not scheduled; its condition and an event say why. `nominated` is the node to be freed for it, "" when what it
+    was nominated for is void, None when nothing changes."""
 
     pod: PodView
     reason: str
     message: str
+    nominated: str | None = None
+
+
+_Outcome = _Bind | _Report | Preemption
 
 
 class Scheduler:
-    """Schedules the pods whose spec.schedulerName is `scheduler_name`."""
+    """Schedules the pods whose spec.schedulerName is `scheduler_name`, or one of the profiles of `config`, a KubeSchedulerConfiguration
+    in JSON. Raises ValueError when that is not valid."""
 
-    def __init__(self, client: Client, informers: Informers, runtime: Runtime, *, scheduler_name: str = DEFAULT_SCHEDULER_NAME) -> None:
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        runtime: Runtime,
+        *,
+        scheduler_name: str = DEFAULT_SCHEDULER_NAME,
+        config: bytes | None = None,
+    ) -> None:
         self._client = client
         self._informers = informers
         self._runtime = runtime
-        self._name = scheduler_name
-        self._engine = native.Scheduler()
+        self._engine = native.Scheduler(config)
+        self._names = frozenset(self._engine.profiles()) if config is not None else frozenset({scheduler_name})
         self._recorder = EventRecorder(client, scheduler_name, runtime)
-        self._outcomes: asyncio.Queue[_Bind | _Report] = asyncio.Queue(4 * BATCH_MAX)
+        self._outcomes: asyncio.Queue[_Outcome] = asyncio.Queue(4 * BATCH_MAX)
         self._binding: dict[str, QueuedPod] = {}
         # Changes that the engine has not been given yet: the newest state by key, None for a deletion.
         self._nodes_changed: dict[str, bytes | None] = {}
@@ -73,6 +89,7 @@ class Scheduler:
         self._nodes = informers.informer(NODES, decode=decode_node)
         self._pods.on(add=self._pod_added, update=self._pod_updated, delete=self._pod_deleted)
         self._nodes.on(add=self._node_added, update=self._node_updated, delete=self._node_deleted)
+        self._others = Others(client, informers)
 
     @property
     def is_synced(self) -> bool:
@@ -85,6 +102,7 @@ class Scheduler:
             group.create_task(self._recorder.run(), name="scheduler/events")
             await self._nodes.wait_synced()
             await self._pods.wait_synced()
+            await self._others.start()
             for number in range(WRITERS):
                 group.create_task(self._write_outcomes(), name=f"scheduler/writer-{number}")
             self._is_started = True
@@ -116,7 +134,7 @@ class Scheduler:
             batch.append(raw)
         self._feed_engine()
         # From here to the requeueing there is no await: what the engine decides and what the queue knows are of one moment.
-        outcomes: list[_Bind | _Report] = []
+        outcomes: list[_Outcome] = []
         for decision in self._engine.schedule(batch, now_ms=int(self._runtime.clock.now() * 1000), seed=0):
             queued = popped[decision.key]
             if decision.node:
@@ -124,17 +142,28 @@ class Scheduler:
                 outcomes.append(_Bind(queued, queued.pod, decision.node))
             else:
                 self.queue.requeue(queued, frozenset(decision.plugins))
-                outcomes.append(_Report(queued.pod, "Unschedulable", decision.message))
+                outcomes += self._refusal(queued.pod, decision)
         for outcome in outcomes:
             await self._outcomes.put(outcome)
+
+    def _refusal(self, pod: PodView, decision: native.Decision) -> list[_Outcome]:
+        """Return what is to be written about a pod without a node: its condition, and who makes room for it."""
+        clears = decision.clears_nomination and bool(pod.status.nominatedNodeName)
+        nominated = decision.nominated or ("" if clears else None)
+        outcomes: list[_Outcome] = [_Report(pod, "Unschedulable", decision.message, nominated)]
+        if decision.victims:
+            outcomes.append(Preemption(pod, decision.nominated, tuple(decision.victims), tuple(decision.displaced)))
+        return outcomes
 
     async def _write_outcomes(self) -> None:
         while True:
             outcome = await self._outcomes.get()
             if isinstance(outcome, _Bind):
                 await self._bind(outcome)
-            else:
+            elif isinstance(outcome, _Report):
                 await self._report(outcome)
+            else:
+                await evict(self._client, self._recorder, self._runtime, outcome)
 
     async def _bind(self, outcome: _Bind) -> None:
         pod, queued = outcome.pod, outcome.queued
@@ -170,7 +199,8 @@ class Scheduler:
             return
         self._recorder.event(pod, "Warning", "FailedScheduling", report.message)
         known = pod.condition("PodScheduled")
-        if known is not None and (known.status, known.reason, known.message) == ("False", report.reason, report.message):
+        says_so = known is not None and (known.status, known.reason, known.message) == ("False", report.reason, report.message)
+        if says_so and report.nominated in (None, pod.status.nominatedNodeName):
             return
         now = rfc3339(self._runtime.clock.now())
         since = known.lastTransitionTime if known is not None and known.status == "False" else ""
@@ -178,7 +208,10 @@ class Scheduler:
         condition |= {"lastProbeTime": None, "lastTransitionTime": since or now}
         if pod.metadata.generation:
             condition["observedGeneration"] = pod.metadata.generation
-        patch = {"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}}
+        status: dict[str, Any] = {"conditions": [condition]}
+        if report.nominated is not None:
+            status["nominatedNodeName"] = report.nominated or None
+        patch = {"metadata": {"uid": pod.uid}, "status": status}
         try:
             await self._client.patch(PODS, pod.name, patch, namespace=pod.namespace, subresource="status", patch_type="strategic")
         except NotFound:
@@ -209,6 +242,11 @@ class Scheduler:
             self._engine.remove("Pod", gone)
         if nodes or pods:
             self._engine.upsert([raw for raw in nodes.values() if raw], [raw for raw in pods.values() if raw])
+        changed, removed = self._others.take()
+        if changed:
+            self._engine.upsert([], [], changed)
+        for kind, keys in removed.items():
+            self._engine.remove(kind, keys)
 
     def _pod_added(self, pod: PodView) -> None:
         self._pods_changed[pod.key] = self._pods.raw(pod.key)
@@ -239,7 +277,7 @@ class Scheduler:
             self.queue.move(ClusterEvent.POD_GONE)
 
     def _is_mine(self, pod: PodView) -> bool:
-        return not pod.spec.nodeName and not pod.is_terminal and not pod.is_terminating and pod.spec.schedulerName == self._name
+        return not pod.spec.nodeName and not pod.is_terminal and not pod.is_terminating and pod.spec.schedulerName in self._names
 
     def _node_added(self, node: NodeView) -> None:
         self._nodes_changed[node.name] = self._nodes.raw(node.name)

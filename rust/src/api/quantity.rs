@@ -87,6 +87,11 @@ impl Quantity {
         })
     }
 
+    /// Return the exact amount in billionths.
+    pub fn nanos(&self) -> i128 {
+        self.nanos
+    }
+
     /// Whole units, rounded away from zero.
     pub fn value(&self) -> i128 {
         divide_away_from_zero(self.nanos, NANO)

@@ -9,11 +9,18 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::scheduler::SchedulerError;
-use crate::scheduler::engine::{self, Engine, Kind};
+use crate::scheduler::engine::{self, Engine};
 use crate::scheduler::pod::Pod;
+use crate::scheduler::profile::ConfigError;
 
 impl From<SchedulerError> for PyErr {
     fn from(error: SchedulerError) -> PyErr {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
+impl From<ConfigError> for PyErr {
+    fn from(error: ConfigError) -> PyErr {
         PyValueError::new_err(error.to_string())
     }
 }
@@ -38,29 +45,43 @@ pub struct Decision {
     unresolvable: usize,
     plugins: Vec<&'static str>,
     nominated: String,
+    victims: Vec<(String, String)>,
+    displaced: Vec<String>,
+    clears_nomination: bool,
 }
 
 impl From<engine::Decision> for Decision {
     fn from(decision: engine::Decision) -> Decision {
-        let (node, diagnosis) = match decision.result {
+        let (node, refusal) = match decision.result {
             Ok(node) => (node, None),
-            Err(diagnosis) => (String::new(), Some(diagnosis)),
+            Err(refusal) => (String::new(), Some(refusal)),
         };
-        let message = diagnosis
+        let message = refusal
             .as_ref()
-            .map(|one| one.message())
+            .map(|one| one.diagnosis.message())
             .unwrap_or_default();
-        let diagnosis = diagnosis.unwrap_or_default();
+        let refusal = refusal.unwrap_or_default();
+        let diagnosis = refusal.diagnosis;
+        let mut plugins: Vec<&'static str> =
+            diagnosis.plugins.iter().map(|one| one.name()).collect();
+        plugins.sort_unstable();
         Decision {
             key: decision.key,
             uid: decision.uid,
             node,
             message,
             nodes: diagnosis.nodes,
-            reasons: diagnosis.reasons,
+            reasons: diagnosis
+                .reasons
+                .into_iter()
+                .map(|(reason, count)| (reason.into_owned(), count))
+                .collect(),
             unresolvable: diagnosis.unresolvable,
-            plugins: diagnosis.plugins.into_iter().collect(),
-            nominated: String::new(),
+            plugins,
+            nominated: refusal.nominated,
+            victims: refusal.victims,
+            displaced: refusal.displaced,
+            clears_nomination: refusal.clears_nomination,
         }
     }
 }
@@ -84,22 +105,38 @@ impl Scheduler {
 #[pymethods]
 impl Scheduler {
     #[new]
-    fn new() -> Scheduler {
-        Scheduler::default()
-    }
-
-    fn upsert(&self, nodes: Vec<PyBackedBytes>, pods: Vec<PyBackedBytes>) -> PyResult<()> {
-        Ok(self.engine().upsert(&nodes, &pods)?)
-    }
-
-    fn remove(&self, kind: &str, keys: Vec<String>) -> PyResult<()> {
-        let kind = match kind {
-            "Node" => Kind::Node,
-            "Pod" => Kind::Pod,
-            other => return Err(PyValueError::new_err(format!("no such kind: {other}"))),
+    #[pyo3(signature = (config = None))]
+    fn new(config: Option<PyBackedBytes>) -> PyResult<Scheduler> {
+        let engine = match config {
+            None => Engine::default(),
+            Some(bytes) => Engine::configured(&bytes)?,
         };
+        Ok(Scheduler {
+            engine: Mutex::new(engine),
+        })
+    }
+
+    fn profiles(&self) -> Vec<String> {
+        let engine = self.engine();
+        engine
+            .profile_names()
+            .into_iter()
+            .map(String::from)
+            .collect()
+    }
+
+    #[pyo3(signature = (nodes, pods, others = Vec::new()))]
+    fn upsert(
+        &self,
+        nodes: Vec<PyBackedBytes>,
+        pods: Vec<PyBackedBytes>,
+        others: Vec<PyBackedBytes>,
+    ) -> PyResult<()> {
+        Ok(self.engine().upsert(&nodes, &pods, &others)?)
+    }
+
+    fn remove(&self, kind: &str, keys: Vec<String>) {
         self.engine().remove(kind, &keys);
-        Ok(())
     }
 
     #[pyo3(signature = (pods, *, now_ms, seed))]
@@ -138,7 +175,8 @@ impl Scheduler {
     }
 
     fn stats(&self) -> BTreeMap<&'static str, usize> {
-        let engine = self.engine();
+        let mut engine = self.engine();
+        engine.snapshot.settle();
         BTreeMap::from([
             ("nodes", engine.snapshot.len()),
             ("pods", engine.snapshot.pod_count()),

@@ -1,151 +1,349 @@
-//! One scheduling cycle: filter all nodes, score the feasible ones, choose. A pure function of (snapshot, pod, seed).
+//! One scheduling cycle: which nodes can take the pod, what is each worth, which one is it. Mirrors schedule_one.go with one thread.
 //!
-//! Nodes are looked at in the snapshot's order and none is left out (upstream's `percentageOfNodesToScore: 100`). Of several nodes
-//! with the top total, seed 0 takes the one kube-scheduler takes when it runs on one thread: the root of a binary heap over the
-//! feasible list, which is the tied node that comes first in pre-order over the heap. Any other seed draws among the tied.
+//! Nodes are looked at in the snapshot's order from where the last cycle stopped, until enough were found. Of several nodes with the
+//! top total, seed 0 takes the one kube-scheduler takes: the root of a binary heap over the feasible list, which is the tied node that
+//! comes first in pre-order over the heap. Any other seed draws among the tied.
 
+use super::class::{Class, NO, counts_nominated};
 use super::diagnosis::Diagnosis;
-use super::framework::{Cycle, PLUGINS, Plugin, PreFilter, Rejection};
+use super::framework::{Code, Plugin, Rejection, normalize_by_max};
+use super::plugins::node_affinity::{self, Named};
+use super::plugins::{inter_pod_affinity, pod_topology_spread};
 use super::pod::Pod;
+use super::profile::Profile;
 use super::snapshot::Snapshot;
+
+/// Fewer nodes than this are all looked at.
+const MIN_FEASIBLE_NODES: usize = 100;
+const MIN_PERCENTAGE: usize = 5;
 
 /// What a cycle came to.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The slot of the chosen node.
+    /// The rank of the chosen node.
     Node(usize),
-    Unschedulable(Diagnosis),
+    Unschedulable(Failure),
 }
 
-/// The feasible nodes, or why there are none.
+/// Why there is no node.
 #[derive(Debug, Default)]
-pub(super) struct Feasibility {
-    pub slots: Vec<usize>,
+pub struct Failure {
     pub diagnosis: Diagnosis,
+    /// Ranks of the nodes that removing pods could make fit, in visiting order.
+    pub curable: Vec<usize>,
 }
 
-/// Run one cycle.
-pub fn schedule(snapshot: &Snapshot, pod: &Pod, seed: u64) -> Outcome {
-    let cycle = Cycle { snapshot, pod };
-    let found = find_feasible(&cycle);
-    match found.slots.as_slice() {
-        [] => Outcome::Unschedulable(found.diagnosis),
-        [only] => Outcome::Node(*only),
-        slots => {
-            let totals = total_scores(&cycle, slots);
-            let at = choose(&totals, seed);
-            slots
-                .get(at)
-                .map_or(Outcome::Unschedulable(found.diagnosis), |slot| {
-                    Outcome::Node(*slot)
-                })
-        }
-    }
-}
-
-pub(super) fn find_feasible(cycle: &Cycle<'_>) -> Feasibility {
-    let mut found = Feasibility {
-        diagnosis: Diagnosis::new(cycle),
-        ..Feasibility::default()
-    };
-    let mut filters: Vec<&dyn Plugin> = Vec::with_capacity(PLUGINS.len());
-    let mut narrowed = None;
-    for plugin in PLUGINS {
-        match plugin.pre_filter(cycle) {
-            PreFilter::Skip => {}
-            PreFilter::Every => filters.push(plugin),
-            PreFilter::Only(names) => {
-                filters.push(plugin);
-                narrowed = Some((plugin.name(), names));
-            }
-            PreFilter::Reject(why) => {
-                found.diagnosis.reject_all(plugin.name(), &why);
-                return found;
-            }
-        }
-    }
-    if let Some((plugin, names)) = narrowed {
-        let slots: Vec<usize> = names
-            .iter()
-            .filter_map(|name| cycle.snapshot.slot(name))
-            .collect();
-        found
-            .diagnosis
-            .narrowed_by(plugin, cycle.snapshot.len() - slots.len());
-        filter_each(cycle, &filters, &slots, &mut found);
-    } else {
-        filter_each(cycle, &filters, cycle.snapshot.order(), &mut found);
-    }
-    found
-}
-
-fn filter_each(
-    cycle: &Cycle<'_>,
-    filters: &[&dyn Plugin],
-    slots: &[usize],
-    found: &mut Feasibility,
-) {
-    for &slot in slots {
-        match first_rejection(cycle, filters, slot) {
-            None => found.slots.push(slot),
-            Some((plugin, why)) => found.diagnosis.reject(plugin, &why),
-        }
-    }
-}
-
-fn first_rejection(
-    cycle: &Cycle<'_>,
-    filters: &[&dyn Plugin],
-    slot: usize,
-) -> Option<(&'static str, Rejection)> {
-    filters
-        .iter()
-        .find_map(|plugin| plugin.filter(cycle, slot).map(|why| (plugin.name(), why)))
+/// Everything a cycle looks at and moves.
+#[derive(Debug)]
+pub struct Cycle<'a> {
+    pub snapshot: &'a Snapshot,
+    pub profile: &'a Profile,
+    pub class: &'a mut Class,
+    pub pod: &'a Pod,
+    /// Where the next cycle starts looking.
+    pub next_start: &'a mut usize,
 }
 
 /// One plugin's scores of all feasible nodes, in their order.
 #[derive(Debug)]
-pub(super) struct Scores {
-    pub plugin: &'static str,
+pub struct Scores {
+    pub plugin: Plugin,
     pub weight: i64,
     pub raw: Vec<i64>,
     pub normalized: Vec<i64>,
 }
 
-pub(super) fn score_each(cycle: &Cycle<'_>, slots: &[usize]) -> Vec<Scores> {
-    let scoring = PLUGINS
-        .iter()
-        .filter(|plugin| plugin.weight() > 0 && plugin.pre_score(cycle, slots));
-    scoring
-        .map(|plugin| {
-            let raw: Vec<i64> = slots
+impl Cycle<'_> {
+    pub fn run(&mut self, seed: u64) -> Outcome {
+        let nodes = self.snapshot.len();
+        if nodes == 0 {
+            return Outcome::Unschedulable(Failure::default());
+        }
+        let names = if self.profile.filters_with(Plugin::NodeAffinity) {
+            node_affinity::named(&self.class.shape)
+        } else {
+            Named::Every
+        };
+        if names == Named::Conflict {
+            let mut diagnosis = Diagnosis {
+                nodes,
+                ..Diagnosis::default()
+            };
+            diagnosis.reject_all(Plugin::NodeAffinity, &node_affinity::conflict());
+            return Outcome::Unschedulable(Failure {
+                diagnosis,
+                curable: Vec::new(),
+            });
+        }
+        if let Some(rank) = self.nominated() {
+            return Outcome::Node(rank);
+        }
+        if let Named::Only(names) = names {
+            let ranks: Vec<usize> = names
                 .iter()
-                .map(|slot| plugin.score(cycle, *slot))
+                .filter_map(|name| self.snapshot.rank(name))
                 .collect();
-            let mut normalized = raw.clone();
-            plugin.normalize(&mut normalized);
-            Scores {
-                plugin: plugin.name(),
-                weight: plugin.weight(),
-                raw,
-                normalized,
+            return self.run_on(&ranks, seed);
+        }
+        let (feasible, rejected) = self.feasible();
+        *self.next_start = (*self.next_start + feasible.len() + rejected) % nodes;
+        if feasible.is_empty() {
+            return Outcome::Unschedulable(self.diagnose());
+        }
+        self.pick(&feasible, seed)
+    }
+
+    /// Return the node that the pod waits for, if it can go there now.
+    fn nominated(&mut self) -> Option<usize> {
+        let rank = self.snapshot.rank(&self.pod.nominated_node_name)?;
+        let seat = self.snapshot.seat(rank)?;
+        self.class
+            .filter_with_nominated(self.snapshot, self.profile, self.pod, rank, seat)
+            .is_none()
+            .then_some(rank)
+    }
+
+    /// Look at these nodes only.
+    fn run_on(&mut self, ranks: &[usize], seed: u64) -> Outcome {
+        let nodes = self.snapshot.len();
+        let start = *self.next_start;
+        let in_turn =
+            (0..ranks.len()).filter_map(|at| ranks.get((start + at) % ranks.len()).copied());
+        let (mut feasible, mut refused) = (Vec::new(), Vec::new());
+        for rank in in_turn {
+            let Some(seat) = self.snapshot.seat(rank) else {
+                continue;
+            };
+            match self.class.filter_with_nominated(
+                self.snapshot,
+                self.profile,
+                self.pod,
+                rank,
+                seat,
+            ) {
+                None => feasible.push(u32::try_from(rank).unwrap_or(u32::MAX)),
+                Some(why) => refused.push((rank, why)),
             }
-        })
-        .collect()
+        }
+        *self.next_start = (start + ranks.len()) % nodes;
+        if !feasible.is_empty() {
+            return self.pick(&feasible, seed);
+        }
+        let mut failure = Failure {
+            diagnosis: Diagnosis {
+                nodes,
+                ..Diagnosis::default()
+            },
+            curable: Vec::new(),
+        };
+        failure
+            .diagnosis
+            .narrowed_by(Plugin::NodeAffinity, nodes - ranks.len());
+        refused
+            .into_iter()
+            .for_each(|(rank, (plugin, why))| failure.add(rank, plugin, &why));
+        Outcome::Unschedulable(failure)
+    }
+
+    /// Return which nodes can take the pod, by rank.
+    fn mask(&mut self) -> Vec<bool> {
+        let mut fits: Vec<bool> = self.class.base.iter().map(|base| *base != NO).collect();
+        let (spreads, is_social) = self.class.is_social(self.profile);
+        if let Some(spread) = self.class.spread.as_ref().filter(|_| spreads) {
+            spread.mask(self.snapshot, &mut fits);
+        }
+        if let Some(inter_pod) = self.class.inter_pod.as_ref().filter(|_| is_social) {
+            inter_pod.mask(self.snapshot, &mut fits);
+        }
+        if self.snapshot.has_nominations() {
+            for (rank, fit) in fits.iter_mut().enumerate().filter(|(_, fit)| **fit) {
+                if self
+                    .snapshot
+                    .nominated_to(rank)
+                    .iter()
+                    .any(|(waiting, _)| counts_nominated(self.pod, waiting))
+                {
+                    let seat = self.snapshot.seat(rank);
+                    *fit = seat.is_some_and(|seat| {
+                        self.class
+                            .filter_with_nominated(
+                                self.snapshot,
+                                self.profile,
+                                self.pod,
+                                rank,
+                                seat,
+                            )
+                            .is_none()
+                    });
+                }
+            }
+        }
+        fits
+    }
+
+    /// Return the nodes that were found, in visiting order, and how many were refused on the way.
+    fn feasible(&mut self) -> (Vec<u32>, usize) {
+        let fits = self.mask();
+        let wanted = wanted_nodes(self.profile.percentage, fits.len());
+        let (before, after) = fits.split_at((*self.next_start).min(fits.len()));
+        let first = before.len();
+        let in_turn = after
+            .iter()
+            .enumerate()
+            .map(|(at, fit)| (first + at, *fit))
+            .chain(before.iter().copied().enumerate());
+        let mut found = Vec::with_capacity(wanted.min(fits.len()));
+        let mut rejected = 0;
+        for (rank, fit) in in_turn {
+            if !fit {
+                rejected += 1;
+            } else if found.len() == wanted {
+                break;
+            } else {
+                found.push(rank as u32);
+            }
+        }
+        (found, rejected)
+    }
+
+    fn pick(&self, feasible: &[u32], seed: u64) -> Outcome {
+        if let [only] = feasible {
+            return Outcome::Node(*only as usize);
+        }
+        let totals = self.totals(feasible);
+        let at = choose(&totals, seed);
+        Outcome::Node(feasible.get(at).map_or(0, |rank| *rank as usize))
+    }
+
+    fn totals(&self, feasible: &[u32]) -> Vec<i64> {
+        let base = &self.class.base;
+        let mut totals: Vec<i64> = feasible
+            .iter()
+            .map(|rank| i64::from(base.get(*rank as usize).copied().unwrap_or(0)))
+            .collect();
+        for scores in self.normalized_scores(feasible) {
+            for (total, score) in totals.iter_mut().zip(&scores.normalized) {
+                *total += score * scores.weight;
+            }
+        }
+        totals
+    }
+
+    /// Return the scores of the plugins that compare nodes with each other; those that would score all the same are left out.
+    pub fn normalized_scores(&self, feasible: &[u32]) -> Vec<Scores> {
+        let fixed = &self.class.fixed;
+        let gather = |all: &[i64]| -> Vec<i64> {
+            feasible
+                .iter()
+                .map(|rank| all.get(*rank as usize).copied().unwrap_or(0))
+                .collect()
+        };
+        let mut found = Vec::new();
+        let mut add = |plugin: Plugin, raw: Vec<i64>, normalize: &dyn Fn(&mut [i64])| {
+            let weight = self.profile.weight(plugin);
+            if weight > 0 {
+                let mut normalized = raw.clone();
+                normalize(&mut normalized);
+                found.push(Scores {
+                    plugin,
+                    weight,
+                    raw,
+                    normalized,
+                });
+            }
+        };
+        if !fixed.taints.is_empty() {
+            add(Plugin::TaintToleration, gather(&fixed.taints), &|scores| {
+                normalize_by_max(scores, true)
+            });
+        }
+        if !fixed.affinity.is_empty() {
+            add(Plugin::NodeAffinity, gather(&fixed.affinity), &|scores| {
+                normalize_by_max(scores, false)
+            });
+        }
+        if let Some(spread) = self.class.spread.as_ref().filter(|one| one.scores()) {
+            add(
+                Plugin::PodTopologySpread,
+                spread.score(self.snapshot, feasible),
+                &pod_topology_spread::normalize,
+            );
+        }
+        if let Some(inter_pod) = self.class.inter_pod.as_ref().filter(|one| one.scores()) {
+            add(
+                Plugin::InterPodAffinity,
+                inter_pod.score(self.snapshot, feasible),
+                &inter_pod_affinity::normalize,
+            );
+        }
+        found
+    }
+
+    /// Ask every node why not.
+    fn diagnose(&mut self) -> Failure {
+        let nodes = self.snapshot.len();
+        let mut failure = Failure {
+            diagnosis: Diagnosis {
+                nodes,
+                ..Diagnosis::default()
+            },
+            curable: Vec::new(),
+        };
+        for (rank, seat) in self.snapshot.seats().iter().enumerate() {
+            if let Some((plugin, why)) =
+                self.class
+                    .filter_with_nominated(self.snapshot, self.profile, self.pod, rank, seat)
+            {
+                failure.add(rank, plugin, &why);
+            }
+        }
+        failure
+    }
+
+    /// Return the feasible nodes without moving on, for explanations.
+    pub fn look(&mut self) -> Vec<u32> {
+        let fits = self.mask();
+        let names = if self.profile.filters_with(Plugin::NodeAffinity) {
+            node_affinity::named(&self.class.shape)
+        } else {
+            Named::Every
+        };
+        let is_named = |rank: usize| match &names {
+            Named::Every => true,
+            Named::Only(names) => names.contains(self.snapshot.node_name(rank)),
+            Named::Conflict => false,
+        };
+        fits.iter()
+            .enumerate()
+            .filter(|(rank, fit)| **fit && is_named(*rank))
+            .map(|(rank, _)| rank as u32)
+            .collect()
+    }
 }
 
-pub(super) fn total_scores(cycle: &Cycle<'_>, slots: &[usize]) -> Vec<i64> {
-    let mut totals = vec![0; slots.len()];
-    for scores in score_each(cycle, slots) {
-        for (total, score) in totals.iter_mut().zip(&scores.normalized) {
-            *total += score * scores.weight;
+impl Failure {
+    fn add(&mut self, rank: usize, plugin: Plugin, why: &Rejection) {
+        self.diagnosis.reject(plugin, why);
+        if why.code == Code::Unschedulable {
+            self.curable.push(rank);
         }
     }
-    totals
+}
+
+/// Return after how many feasible nodes the search ends. Mirrors numFeasibleNodesToFind.
+fn wanted_nodes(percentage: i32, nodes: usize) -> usize {
+    if nodes < MIN_FEASIBLE_NODES {
+        return nodes;
+    }
+    let percentage = match usize::try_from(percentage) {
+        Ok(0) | Err(_) => 50_usize.saturating_sub(nodes / 125).max(MIN_PERCENTAGE),
+        Ok(percentage) => percentage,
+    };
+    (nodes * percentage / 100).max(MIN_FEASIBLE_NODES)
 }
 
 /// Return the position of the winner.
-pub(super) fn choose(totals: &[i64], seed: u64) -> usize {
+pub fn choose(totals: &[i64], seed: u64) -> usize {
     let Some(best) = totals.iter().max() else {
         return 0;
     };
@@ -186,8 +384,6 @@ fn mix(seed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::fixtures::{node, node_from, pod, pod_from, snapshot};
-    use serde_json::json;
 
     #[test]
     fn ties_go_to_the_first_in_preorder_over_a_binary_heap() {
@@ -215,76 +411,22 @@ mod tests {
     }
 
     #[test]
-    fn the_emptier_node_wins() {
-        let mut snapshot = snapshot(vec![node("n1"), node("n2")]);
-        let mut holder = pod("holder", "1");
-        holder.node_name = "n1".into();
-        snapshot.upsert_pod(holder);
-        assert!(matches!(
-            schedule(&snapshot, &pod("p", "1"), 0),
-            Outcome::Node(1)
-        ));
-    }
-
-    #[test]
-    fn failures_are_worded_as_kube_scheduler_words_them() {
-        let tainted = |name: &str| {
-            node_from(
-                json!({"metadata": {"name": name}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}),
-            )
-        };
-        let message = |nodes, spec| {
-            let snapshot = snapshot(nodes);
-            match schedule(&snapshot, &pod_from("p", spec), 0) {
-                Outcome::Unschedulable(diagnosis) => diagnosis.message(),
-                Outcome::Node(slot) => format!("placed on {slot}"),
-            }
-        };
-        let big = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "64"}}}]});
-        assert_eq!(
-            message(vec![node("a"), tainted("b"), tainted("c")], big.clone()),
-            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). \
-             preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
-        );
-        assert_eq!(message(vec![], big), "no nodes available to schedule pods");
-        let named = |names: &[&str]| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": names}]});
-        let required = |term| json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}});
-        assert_eq!(
-            message(
-                vec![node("a"), tainted("b"), node("c")],
-                required(named(&["b"]))
-            ),
-            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. \
-             preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
-        );
-    }
-
-    #[test]
-    fn what_preemption_could_have_cured_is_said() {
-        let mut snapshot = snapshot(vec![node("a"), node("b")]);
-        for (name, at) in [("x", "a"), ("y", "b")] {
-            let mut holder = pod(name, "3");
-            holder.node_name = at.into();
-            snapshot.upsert_pod(holder);
+    fn the_search_ends_after_a_share_that_shrinks_with_the_cluster() {
+        for (percentage, nodes, expected) in [
+            (0, 99, 99),
+            (0, 100, 100),
+            (0, 500, 230),
+            (0, 1000, 420),
+            (0, 5000, 500),
+            (0, 15000, 750),
+            (100, 5000, 5000),
+            (30, 200, 100),
+        ] {
+            assert_eq!(
+                wanted_nodes(percentage, nodes),
+                expected,
+                "{percentage} {nodes}"
+            );
         }
-        let Outcome::Unschedulable(diagnosis) = schedule(&snapshot, &pod("p", "2"), 0) else {
-            panic!("placed")
-        };
-        assert_eq!(
-            diagnosis.message(),
-            "0/2 nodes are available: 2 Insufficient cpu. \
-             preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
-        );
-        let never = pod_from(
-            "q",
-            json!({"preemptionPolicy": "Never", "containers": [{"resources": {"requests": {"cpu": "2"}}}]}),
-        );
-        let Outcome::Unschedulable(diagnosis) = schedule(&snapshot, &never, 0) else {
-            panic!("placed")
-        };
-        assert_eq!(
-            diagnosis.message(),
-            "0/2 nodes are available: 2 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
-        );
     }
 }

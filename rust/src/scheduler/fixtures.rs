@@ -1,10 +1,12 @@
 //! Small builders for tests of this room.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::node::Node;
 use super::pod::Pod;
-use super::snapshot::Snapshot;
+use super::snapshot::{Seat, Snapshot};
 
 /// A node of 4 cores, 32Gi and 110 pods.
 pub fn node(name: &str) -> Node {
@@ -37,8 +39,26 @@ pub fn pod(name: &str, cpu: &str) -> Pod {
 }
 
 pub fn pod_from(name: &str, spec: Value) -> Pod {
-    let value = json!({"metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}")}, "spec": spec});
+    pod_from_with_labels(name, json!({}), spec)
+}
+
+pub fn pod_from_with_labels(name: &str, labels: Value, spec: Value) -> Pod {
+    let value = json!({"metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "labels": labels}, "spec": spec});
     Pod::parse(value.to_string().as_bytes()).unwrap()
+}
+
+/// A seat with these pods on it.
+#[allow(
+    clippy::field_reassign_with_default,
+    reason = "not all fields are visible here"
+)]
+pub fn seat_with(node: Node, pods: &[Pod]) -> Seat {
+    let mut seat = Seat::default();
+    seat.node = Arc::new(node);
+    for pod in pods {
+        seat.weigh(&pod.shape, 1);
+    }
+    seat
 }
 
 pub fn snapshot(nodes: Vec<Node>) -> Snapshot {
@@ -48,4 +68,10 @@ pub fn snapshot(nodes: Vec<Node>) -> Snapshot {
     }
     snapshot.settle();
     snapshot
+}
+
+/// Let the pod be bound to the node.
+pub fn place(snapshot: &mut Snapshot, mut pod: Pod, node: &str) {
+    pod.node_name = node.into();
+    snapshot.upsert_pod(pod);
 }

@@ -1,21 +1,31 @@
-//! The scheduler's engine: a cycle is a pure function of (snapshot, pod, seed).
+//! The scheduler's engine: a cycle is a pure function of (snapshot, configuration, pod, seed).
 //!
-//! `wire` reads the few fields of Pods and Nodes that scheduling looks at; `pod` and `node` hold them in the form the plugins want.
-//! `snapshot` keeps arrays over nodes and what the pods on them use. `framework` says what a plugin is and lists them all;
-//! `plugins/` has one file each, named as upstream names it. `cycle` runs one pod through them, `diagnosis` words a failure as
-//! kube-scheduler does, `explain` shows the whole matrix, and `engine` is the face that the Python boundary holds.
+//! `wire` reads the few fields of Pods and Nodes that scheduling looks at; `pod` (with `requests`, `labels`, `selector`) and `node` hold
+//! them in the form the plugins want, and `cluster` the other kinds. `snapshot` seats the pods on the nodes, with `columns` of numbers,
+//! `topology` for domains and `shapes` for what pods have in common. `profile` is the configuration, `framework` names the plugins and
+//! `plugins/` has one file each, named as upstream names it. `class` remembers what they said about a shape, `cycle` runs one pod,
+//! `diagnosis` words a failure as kube-scheduler does, `explain` shows the whole matrix, and `engine` is the face that the Python
+//! boundary holds.
 
+pub mod class;
+pub mod cluster;
+pub mod columns;
 pub mod cycle;
 pub mod diagnosis;
 pub mod engine;
 pub mod explain;
 pub mod framework;
+pub mod labels;
 pub mod node;
 pub mod plugins;
 pub mod pod;
+pub mod profile;
 pub mod quantity;
+pub mod requests;
 pub mod selector;
+pub mod shapes;
 pub mod snapshot;
+pub mod topology;
 pub mod wire;
 
 #[cfg(test)]

@@ -1,22 +1,24 @@
 //! A node as the plugins see it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::SchedulerError;
-use super::pod::Amounts;
+use super::labels::Labels;
+use super::requests::{Amounts, Scalars, is_scalar};
 use super::wire;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Node {
     pub name: String,
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     pub is_unschedulable: bool,
     pub taints: Vec<wire::Taint>,
     pub allocatable: Amounts,
-    /// Extended resources and huge pages, in pieces or bytes.
-    pub extended: BTreeMap<String, i64>,
-    /// Size in bytes by image name.
-    pub images: BTreeMap<String, i64>,
+    /// Extended resources and huge pages.
+    pub scalars: Scalars,
+    /// Names and sizes in bytes, as the node reports them.
+    pub images: Vec<(String, i64)>,
+    pub declared_features: BTreeSet<String>,
     /// Region and zone; nodes are visited zone by zone in turn.
     pub zone: String,
 }
@@ -31,6 +33,14 @@ impl Node {
             })?;
         Ok(Node::from(node))
     }
+
+    /// Return whether everything but what the node offers and which images it has is the same.
+    pub fn looks_like(&self, other: &Node) -> bool {
+        self.labels == other.labels
+            && self.is_unschedulable == other.is_unschedulable
+            && self.taints == other.taints
+            && self.declared_features == other.declared_features
+    }
 }
 
 impl From<wire::Node> for Node {
@@ -41,8 +51,10 @@ impl From<wire::Node> for Node {
             status,
         } = node;
         let amount = |name: &str| status.allocatable.get(name).copied().unwrap_or_default();
-        let is_extended =
-            |name: &str| !matches!(name, "cpu" | "memory" | "ephemeral-storage" | "pods");
+        let names = |image: wire::Image| {
+            let size = image.size_bytes;
+            image.names.into_iter().map(move |name| (name, size))
+        };
         Node {
             allocatable: Amounts {
                 milli_cpu: amount("cpu").milli_value(),
@@ -50,22 +62,14 @@ impl From<wire::Node> for Node {
                 ephemeral_storage: amount("ephemeral-storage").value(),
                 pods: amount("pods").value(),
             },
-            extended: status
+            scalars: status
                 .allocatable
                 .iter()
-                .filter(|(name, _)| is_extended(name))
+                .filter(|(name, _)| is_scalar(name))
                 .map(|(name, amount)| (name.clone(), amount.value()))
                 .collect(),
-            images: status
-                .images
-                .iter()
-                .flat_map(|image| {
-                    image
-                        .names
-                        .iter()
-                        .map(move |name| (name.clone(), image.size_bytes))
-                })
-                .collect(),
+            images: status.images.into_iter().flat_map(names).collect(),
+            declared_features: status.declared_features.into_iter().collect(),
             zone: zone_of(&metadata.labels),
             name: metadata.name,
             labels: metadata.labels,
@@ -75,21 +79,22 @@ impl From<wire::Node> for Node {
     }
 }
 
-/// Return region and zone as one key, empty when the node has neither label. Mirrors component-helpers' GetZoneKey.
-fn zone_of(labels: &BTreeMap<String, String>) -> String {
-    let read = |stable: &str, beta: &str| {
+/// Return region and zone as one key, empty when the node has neither label; the labels of old come first.
+/// Mirrors component-helpers' GetZoneKey.
+fn zone_of(labels: &Labels) -> String {
+    let read = |beta: &str, stable: &str| {
         labels
-            .get(stable)
-            .or_else(|| labels.get(beta))
+            .get(beta)
+            .or_else(|| labels.get(stable))
             .map_or("", String::as_str)
     };
     let region = read(
-        "topology.kubernetes.io/region",
         "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
     );
     let zone = read(
-        "topology.kubernetes.io/zone",
         "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
     );
     if region.is_empty() && zone.is_empty() {
         String::new()

@@ -1,44 +1,18 @@
-//! A pod as the plugins see it: everything that depends on the pod alone, computed once when its bytes arrive.
+//! A pod as the plugins see it. What one pod shares with others that differ in name only is its *shape*, computed once when its
+//! bytes arrive; everything the engine remembers about a decision it remembers by shape.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::SchedulerError;
-use super::quantity::Quantity;
+use super::labels::{Labels, Selector};
+use super::plugins::node_declared_features;
+use super::requests::{Requests, is_sidecar};
 use super::selector::Term;
 use super::wire;
 
-/// A container without a CPU request counts this much when nodes are scored, in thousandths of a core.
-pub const DEFAULT_MILLI_CPU_REQUEST: i64 = 100;
-/// A container without a memory request counts this much when nodes are scored, in bytes.
-pub const DEFAULT_MEMORY_REQUEST: i64 = 200 * 1024 * 1024;
-
-/// Amounts of the four resources that every node has. CPU in thousandths of a core, the others in bytes and pieces.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Amounts {
-    pub milli_cpu: i64,
-    pub memory: i64,
-    pub ephemeral_storage: i64,
-    pub pods: i64,
-}
-
-impl Amounts {
-    pub fn add(&mut self, other: Amounts) {
-        self.milli_cpu += other.milli_cpu;
-        self.memory += other.memory;
-        self.ephemeral_storage += other.ephemeral_storage;
-        self.pods += other.pods;
-    }
-
-    pub fn subtract(&mut self, other: Amounts) {
-        self.milli_cpu -= other.milli_cpu;
-        self.memory -= other.memory;
-        self.ephemeral_storage -= other.ephemeral_storage;
-        self.pods -= other.pods;
-    }
-}
-
 /// A port that a pod wants on its node; an unset IP is 0.0.0.0, which conflicts with every other.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     pub protocol: String,
     pub port: u32,
@@ -55,30 +29,119 @@ impl HostPort {
 }
 
 /// A preferred node affinity term and what a match is worth.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Preference {
     pub weight: i64,
     pub term: Term,
 }
 
-#[derive(Debug, Clone, Default)]
-pub struct Pod {
-    pub namespace: String,
+/// An inter-pod affinity term.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AffinityTerm {
+    pub selector: Selector,
+    /// The namespaces named; the pod's own when the term says nothing.
+    pub namespaces: Vec<String>,
+    pub namespace_selector: Selector,
+    pub topology_key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WeightedAffinityTerm {
+    pub weight: i64,
+    pub term: AffinityTerm,
+}
+
+/// All inter-pod terms of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct InterPodTerms {
+    pub required: Vec<AffinityTerm>,
+    pub required_anti: Vec<AffinityTerm>,
+    pub preferred: Vec<WeightedAffinityTerm>,
+    pub preferred_anti: Vec<WeightedAffinityTerm>,
+}
+
+impl InterPodTerms {
+    pub fn is_empty(&self) -> bool {
+        self.required.is_empty()
+            && self.required_anti.is_empty()
+            && self.preferred.is_empty()
+            && self.preferred_anti.is_empty()
+    }
+
+    pub fn topology_keys(&self) -> impl Iterator<Item = &str> {
+        let required = self.required.iter().chain(&self.required_anti);
+        let preferred = self
+            .preferred
+            .iter()
+            .chain(&self.preferred_anti)
+            .map(|one| &one.term);
+        required
+            .chain(preferred)
+            .map(|term| term.topology_key.as_str())
+    }
+}
+
+/// A topology spread constraint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SpreadConstraint {
+    pub max_skew: i64,
+    pub topology_key: String,
+    /// DoNotSchedule, as opposed to ScheduleAnyway.
+    pub is_hard: bool,
+    pub selector: Selector,
+    pub min_domains: i64,
+    pub honors_affinity: bool,
+    pub honors_taints: bool,
+}
+
+/// The controller that owns a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    pub api_version: String,
+    pub kind: String,
     pub name: String,
-    pub uid: String,
-    pub labels: BTreeMap<String, String>,
-    pub node_name: String,
-    /// Succeeded or Failed: its resources are free again.
-    pub is_terminal: bool,
+}
+
+/// What a pod does with storage, as far as scheduling cares.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum VolumeUse {
+    /// A claim by name; `is_generic` is set for the claim that an ephemeral volume makes.
+    Claim {
+        name: String,
+        is_generic: bool,
+    },
+    InlineCsi {
+        driver: String,
+    },
+    GcePersistentDisk {
+        name: String,
+        read_only: bool,
+    },
+    AwsElasticBlockStore {
+        id: String,
+    },
+    Iscsi {
+        iqn: String,
+        read_only: bool,
+    },
+    Rbd {
+        monitors: Vec<String>,
+        pool: String,
+        image: String,
+        read_only: bool,
+    },
+}
+
+/// All of a pod that a decision can depend on, its priority excepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Shape {
+    pub namespace: String,
+    pub labels: Labels,
+    pub scheduler_name: String,
     pub is_terminating: bool,
-    pub priority: i32,
-    pub never_preempts: bool,
-    /// What the pod asks for, `pods` being one.
-    pub requests: Amounts,
-    /// CPU and memory with defaults for containers that ask for none; the other fields are zero.
-    pub nonzero: Amounts,
-    /// Extended resources and huge pages, in pieces or bytes; only those above zero.
-    pub extended: BTreeMap<String, i64>,
+    /// spec.nodeName of a pod that is yet to be scheduled.
+    pub pinned: String,
+    pub requests: Requests,
     pub node_selector: BTreeMap<String, String>,
     /// None: no required node affinity. An empty list matches no node.
     pub required_terms: Option<Vec<Term>>,
@@ -87,6 +150,30 @@ pub struct Pod {
     pub host_ports: Vec<HostPort>,
     /// Images of init containers, containers and image volumes, with a tag.
     pub images: Vec<String>,
+    pub inter_pod: InterPodTerms,
+    pub spread: Vec<SpreadConstraint>,
+    pub owner: Option<Owner>,
+    pub volumes: Vec<VolumeUse>,
+    /// Features that a node must declare to run it.
+    pub needed_features: Vec<&'static str>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub node_name: String,
+    pub nominated_node_name: String,
+    /// Succeeded or Failed: its resources are free again.
+    pub is_terminal: bool,
+    /// Terminating because a more important pod took its place.
+    pub is_preempted: bool,
+    pub priority: i32,
+    pub never_preempts: bool,
+    /// RFC 3339 in UTC, so that text order is time order; empty before the pod was seen by its node.
+    pub start_time: String,
+    pub shape: Arc<Shape>,
 }
 
 impl Pod {
@@ -108,70 +195,210 @@ impl Pod {
 
 impl From<wire::Pod> for Pod {
     fn from(pod: wire::Pod) -> Self {
+        let is_terminating = !pod.metadata.deletion_timestamp.is_empty();
+        let is_preempted = is_terminating
+            && pod.status.conditions.iter().any(|one| {
+                one.r#type == "DisruptionTarget"
+                    && one.status == "True"
+                    && one.reason == "PreemptionByScheduler"
+            });
+        let shape = Arc::new(shape_of(&pod));
         let wire::Pod {
             metadata,
             spec,
             status,
         } = pod;
-        let plain = total_requests(&spec, &status, false);
-        let nonzero = total_requests(&spec, &status, true);
-        let images = spec
-            .init_containers
-            .iter()
-            .chain(&spec.containers)
-            .map(|one| one.image.as_str());
-        let volumes = spec
-            .volumes
-            .iter()
-            .map(|one| one.image.reference.as_str())
-            .filter(|one| !one.is_empty());
-        let images = images.chain(volumes).map(with_tag).collect();
-        let affinity = spec.affinity.node_affinity;
         Pod {
             namespace: metadata.namespace,
             name: metadata.name,
             uid: metadata.uid,
-            labels: metadata.labels,
+            node_name: spec.node_name,
+            nominated_node_name: status.nominated_node_name,
             is_terminal: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
-            is_terminating: !metadata.deletion_timestamp.is_empty(),
+            is_preempted,
             priority: spec.priority,
             never_preempts: spec.preemption_policy == "Never",
-            requests: Amounts {
-                milli_cpu: plain.milli("cpu"),
-                memory: plain.value("memory"),
-                ephemeral_storage: plain.value("ephemeral-storage"),
-                pods: 1,
-            },
-            nonzero: Amounts {
-                milli_cpu: nonzero.milli("cpu"),
-                memory: nonzero.value("memory"),
-                ..Amounts::default()
-            },
-            extended: plain.extended(),
-            node_selector: spec.node_selector,
-            required_terms: affinity
-                .required_during_scheduling_ignored_during_execution
-                .map(|selector| {
-                    selector
-                        .node_selector_terms
-                        .into_iter()
-                        .map(Term::from)
-                        .collect()
-                }),
-            preferences: affinity
-                .preferred_during_scheduling_ignored_during_execution
-                .into_iter()
-                .map(|one| Preference {
-                    weight: one.weight,
-                    term: Term::from(one.preference),
-                })
-                .collect(),
-            tolerations: spec.tolerations,
-            host_ports: host_ports(&spec.containers, &spec.init_containers),
-            images,
-            node_name: spec.node_name,
+            start_time: status.start_time,
+            shape,
         }
     }
+}
+
+fn shape_of(pod: &wire::Pod) -> Shape {
+    let wire::Pod {
+        metadata,
+        spec,
+        status,
+    } = pod;
+    let affinity = &spec.affinity.node_affinity;
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .as_ref();
+    let preferred = affinity
+        .preferred_during_scheduling_ignored_during_execution
+        .iter();
+    let images = spec
+        .init_containers
+        .iter()
+        .chain(&spec.containers)
+        .map(|one| one.image.as_str());
+    let volumes = spec
+        .volumes
+        .iter()
+        .filter_map(|one| one.image.as_ref())
+        .map(|one| one.reference.as_str());
+    let owner = metadata.owner_references.iter().find(|one| one.controller);
+    Shape {
+        namespace: metadata.namespace.clone(),
+        labels: metadata.labels.clone(),
+        scheduler_name: spec.scheduler_name.clone(),
+        is_terminating: !metadata.deletion_timestamp.is_empty(),
+        pinned: String::new(),
+        requests: Requests::read(spec, status),
+        node_selector: spec.node_selector.clone(),
+        required_terms: required
+            .map(|one| one.node_selector_terms.iter().map(Term::from).collect()),
+        preferences: preferred
+            .map(|one| Preference {
+                weight: one.weight,
+                term: Term::from(&one.preference),
+            })
+            .collect(),
+        tolerations: spec.tolerations.clone(),
+        host_ports: host_ports(spec),
+        images: images.chain(volumes).map(with_tag).collect(),
+        inter_pod: inter_pod_terms(&metadata.namespace, &spec.affinity),
+        spread: spec
+            .topology_spread_constraints
+            .iter()
+            .map(|one| spread_constraint(one, &metadata.labels))
+            .collect(),
+        owner: owner.map(|one| Owner {
+            api_version: one.api_version.clone(),
+            kind: one.kind.clone(),
+            name: one.name.clone(),
+        }),
+        volumes: spec
+            .volumes
+            .iter()
+            .filter_map(|one| volume_use(&metadata.name, one))
+            .collect(),
+        needed_features: node_declared_features::needed(spec),
+    }
+}
+
+fn inter_pod_terms(namespace: &str, affinity: &wire::Affinity) -> InterPodTerms {
+    let term = |one: &wire::PodAffinityTerm| AffinityTerm {
+        selector: Selector::read(one.label_selector.as_ref()),
+        namespaces: if one.namespaces.is_empty() && one.namespace_selector.is_none() {
+            vec![namespace.to_string()]
+        } else {
+            one.namespaces.clone()
+        },
+        namespace_selector: Selector::read(one.namespace_selector.as_ref()),
+        topology_key: one.topology_key.clone(),
+    };
+    let required = |all: &Option<wire::PodAffinity>| -> Vec<AffinityTerm> {
+        all.iter()
+            .flat_map(|one| &one.required_during_scheduling_ignored_during_execution)
+            .map(term)
+            .collect()
+    };
+    let preferred = |all: &Option<wire::PodAffinity>| -> Vec<WeightedAffinityTerm> {
+        let weighted = all
+            .iter()
+            .flat_map(|one| &one.preferred_during_scheduling_ignored_during_execution);
+        weighted
+            .map(|one| WeightedAffinityTerm {
+                weight: one.weight,
+                term: term(&one.pod_affinity_term),
+            })
+            .collect()
+    };
+    InterPodTerms {
+        required: required(&affinity.pod_affinity),
+        required_anti: required(&affinity.pod_anti_affinity),
+        preferred: preferred(&affinity.pod_affinity),
+        preferred_anti: preferred(&affinity.pod_anti_affinity),
+    }
+}
+
+/// Read a constraint; `labels` are the pod's, whose values `matchLabelKeys` adds to the selector.
+pub fn spread_constraint(
+    one: &wire::TopologySpreadConstraint,
+    labels: &Labels,
+) -> SpreadConstraint {
+    let mut selector = Selector::read(one.label_selector.as_ref());
+    let keyed: Labels = one
+        .match_label_keys
+        .iter()
+        .filter_map(|key| Some((key.clone(), labels.get(key)?.clone())))
+        .collect();
+    selector.require(&keyed);
+    SpreadConstraint {
+        max_skew: one.max_skew,
+        topology_key: one.topology_key.clone(),
+        is_hard: one.when_unsatisfiable == "DoNotSchedule",
+        selector,
+        min_domains: one.min_domains.unwrap_or(1),
+        honors_affinity: one.node_affinity_policy.as_deref().unwrap_or("Honor") == "Honor",
+        honors_taints: one.node_taints_policy.as_deref().unwrap_or("Ignore") == "Honor",
+    }
+}
+
+fn volume_use(pod: &str, volume: &wire::Volume) -> Option<VolumeUse> {
+    if let Some(claim) = &volume.persistent_volume_claim {
+        return Some(VolumeUse::Claim {
+            name: claim.claim_name.clone(),
+            is_generic: false,
+        });
+    }
+    if volume.ephemeral.is_some() {
+        return Some(VolumeUse::Claim {
+            name: format!("{pod}-{}", volume.name),
+            is_generic: true,
+        });
+    }
+    if let Some(csi) = &volume.csi {
+        return Some(VolumeUse::InlineCsi {
+            driver: csi.driver.clone(),
+        });
+    }
+    if let Some(disk) = &volume.gce_persistent_disk {
+        return Some(VolumeUse::GcePersistentDisk {
+            name: disk.pd_name.clone(),
+            read_only: disk.read_only,
+        });
+    }
+    if let Some(disk) = &volume.aws_elastic_block_store {
+        return Some(VolumeUse::AwsElasticBlockStore {
+            id: disk.volume_id.clone(),
+        });
+    }
+    if let Some(disk) = &volume.iscsi {
+        return Some(VolumeUse::Iscsi {
+            iqn: disk.iqn.clone(),
+            read_only: disk.read_only,
+        });
+    }
+    let disk = volume.rbd.as_ref()?;
+    let wire::Rbd {
+        monitors,
+        pool,
+        image,
+        read_only,
+    } = disk.clone();
+    let pool = if pool.is_empty() {
+        "rbd".to_string()
+    } else {
+        pool
+    };
+    Some(VolumeUse::Rbd {
+        monitors,
+        pool,
+        image,
+        read_only,
+    })
 }
 
 /// Return the image's name as nodes report it: with the tag `latest` when it has none.
@@ -184,142 +411,28 @@ pub fn with_tag(image: &str) -> String {
     }
 }
 
-fn host_ports(
-    containers: &[wire::Container],
-    init_containers: &[wire::Container],
-) -> Vec<HostPort> {
-    let sidecars = init_containers.iter().filter(|one| is_sidecar(one));
-    let ports: BTreeSet<HostPort> = containers
+fn host_ports(spec: &wire::PodSpec) -> Vec<HostPort> {
+    let sidecars = spec.init_containers.iter().filter(|one| is_sidecar(one));
+    let ports = spec
+        .containers
         .iter()
         .chain(sidecars)
-        .flat_map(|container| &container.ports)
-        .filter(|port| port.host_port > 0)
-        .map(|port| HostPort {
-            protocol: if port.protocol.is_empty() {
-                "TCP".into()
-            } else {
-                port.protocol.clone()
-            },
-            port: port.host_port,
-            ip: if port.host_ip.is_empty() {
-                "0.0.0.0".into()
-            } else {
-                port.host_ip.clone()
-            },
-        })
-        .collect();
-    ports.into_iter().collect()
-}
-
-fn is_sidecar(container: &wire::Container) -> bool {
-    container.restart_policy == "Always"
-}
-
-/// Requests by resource name: CPU in thousandths, everything else in whole units, each rounded up.
-#[derive(Debug, Clone, Default)]
-struct Requests(BTreeMap<String, i64>);
-
-impl Requests {
-    fn read(amounts: &wire::Amounts) -> Requests {
-        let scale = |name: &str, amount: &Quantity| {
-            if name == "cpu" {
-                amount.milli_value()
-            } else {
-                amount.value()
-            }
-        };
-        Requests(
-            amounts
-                .iter()
-                .map(|(name, amount)| (name.clone(), scale(name, amount)))
-                .collect(),
-        )
-    }
-
-    fn milli(&self, name: &str) -> i64 {
-        self.0.get(name).copied().unwrap_or(0)
-    }
-
-    fn value(&self, name: &str) -> i64 {
-        self.0.get(name).copied().unwrap_or(0)
-    }
-
-    fn add(&mut self, other: &Requests) {
-        for (name, amount) in &other.0 {
-            let total = self.0.entry(name.clone()).or_default();
-            *total = total.saturating_add(*amount);
-        }
-    }
-
-    fn raise_to(&mut self, other: &Requests) {
-        for (name, amount) in &other.0 {
-            let most = self.0.entry(name.clone()).or_default();
-            *most = (*most).max(*amount);
-        }
-    }
-
-    fn extended(&self) -> BTreeMap<String, i64> {
-        let counts = |(name, amount): &(&String, &i64)| {
-            !matches!(
-                name.as_str(),
-                "cpu" | "memory" | "ephemeral-storage" | "pods"
-            ) && **amount > 0
-        };
-        self.0
-            .iter()
-            .filter(counts)
-            .map(|(name, amount)| (name.clone(), *amount))
-            .collect()
-    }
-}
-
-/// Return what the pod needs at its peak. Mirrors component-helpers' resource.PodRequests: containers and sidecars add up, each
-/// init container runs beside the sidecars started before it, pod-level requests replace the sum, the overhead comes on top.
-fn total_requests(spec: &wire::PodSpec, status: &wire::PodStatus, with_defaults: bool) -> Requests {
-    let of = |container: &wire::Container, statuses: &[wire::ContainerStatus]| {
-        let mut requests = Requests::read(&container.resources.requests);
-        if let Some(found) = statuses.iter().find(|one| one.name == container.name) {
-            // While a resize is under way the larger of wanted, allocated and actual counts.
-            requests.raise_to(&Requests::read(&found.resources.requests));
-            requests.raise_to(&Requests::read(&found.allocated_resources));
-        }
-        if with_defaults {
-            requests
-                .0
-                .entry("cpu".into())
-                .or_insert(DEFAULT_MILLI_CPU_REQUEST);
-            requests
-                .0
-                .entry("memory".into())
-                .or_insert(DEFAULT_MEMORY_REQUEST);
-        }
-        requests
-    };
-    let mut total = Requests::default();
-    for container in &spec.containers {
-        total.add(&of(container, &status.container_statuses));
-    }
-    let mut sidecars = Requests::default();
-    let mut peak = Requests::default();
-    for container in &spec.init_containers {
-        let mut requests = of(container, &status.init_container_statuses);
-        if is_sidecar(container) {
-            total.add(&requests);
-            sidecars.add(&requests);
-            peak.raise_to(&sidecars);
+        .flat_map(|one| &one.ports)
+        .filter(|one| one.host_port > 0);
+    let or = |text: &str, default: &str| {
+        if text.is_empty() {
+            default.to_string()
         } else {
-            requests.add(&sidecars);
-            peak.raise_to(&requests);
+            text.to_string()
         }
-    }
-    total.raise_to(&peak);
-    for (name, amount) in Requests::read(&spec.resources.requests).0 {
-        if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
-            total.0.insert(name, amount);
-        }
-    }
-    total.add(&Requests::read(&spec.overhead));
-    total
+    };
+    ports
+        .map(|one| HostPort {
+            protocol: or(&one.protocol, "TCP"),
+            port: one.host_port,
+            ip: or(&one.host_ip, "0.0.0.0"),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -327,87 +440,33 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(spec: serde_json::Value) -> Pod {
-        Pod::parse(
-            json!({"metadata": {"name": "p", "namespace": "d"}, "spec": spec})
-                .to_string()
-                .as_bytes(),
-        )
-        .unwrap()
-    }
-
-    fn container(cpu: &str, memory: &str) -> serde_json::Value {
-        json!({"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}})
-    }
-
-    #[test]
-    fn containers_add_up_and_init_containers_count_by_their_peak() {
-        let sidecar = json!({"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "300m"}}});
-        let found = pod(json!({
-            "initContainers": [container("1", "10"), sidecar, container("2", "50")],
-            "containers": [container("500m", "20"), container("500m", "20")],
-        }));
-        // The last init container runs beside the sidecar: 2300m; the containers need 1300m with it.
-        assert_eq!(
-            (found.requests.milli_cpu, found.requests.memory),
-            (2300, 50)
-        );
-    }
-
-    #[test]
-    fn overhead_comes_on_top_and_pod_level_requests_replace_the_sum() {
-        let found = pod(json!({
-            "resources": {"requests": {"cpu": "4"}}, "overhead": {"cpu": "250m", "memory": "5"},
-            "containers": [container("1", "10")],
-        }));
-        assert_eq!(
-            (found.requests.milli_cpu, found.requests.memory),
-            (4250, 15)
-        );
-    }
-
-    #[test]
-    fn a_container_without_requests_counts_defaults_for_scoring_only() {
-        let found = pod(
-            json!({"containers": [{"name": "c"}, {"name": "e", "resources": {"requests": {"cpu": "0", "memory": "1Mi"}}}]}),
-        );
-        assert_eq!(
-            found.requests,
-            Amounts {
-                memory: 1 << 20,
-                pods: 1,
-                ..Amounts::default()
-            }
-        );
-        assert_eq!(
-            (found.nonzero.milli_cpu, found.nonzero.memory),
-            (100, DEFAULT_MEMORY_REQUEST + (1 << 20))
-        );
-    }
-
-    #[test]
-    fn extended_resources_above_zero_are_kept_by_name() {
-        let found = pod(
-            json!({"containers": [{"name": "c", "resources": {"requests": {"example.com/gpu": "2", "x.io/y": "0"}}}]}),
-        );
-        assert_eq!(
-            found.extended,
-            BTreeMap::from([("example.com/gpu".to_string(), 2)])
-        );
-    }
-
     #[test]
     fn null_fields_read_as_absent() {
-        let found = pod(
-            json!({"containers": null, "nodeSelector": null, "affinity": null, "tolerations": null, "nodeName": null}),
-        );
-        assert_eq!(
-            found.requests,
-            Amounts {
-                pods: 1,
-                ..Amounts::default()
-            }
-        );
+        let value = json!({"metadata": {"name": "p", "labels": null}, "spec": {"containers": null, "nodeSelector": null, "affinity": null,
+            "tolerations": null, "nodeName": null, "volumes": null}, "status": null});
+        let found = Pod::parse(value.to_string().as_bytes()).unwrap();
+        assert!(found.shape.requests.is_empty() && found.shape.required_terms.is_none());
+    }
+
+    #[test]
+    fn pods_that_differ_in_name_only_have_one_shape() {
+        let read = |name: &str, cpu: &str| {
+            let value = json!({"metadata": {"name": name, "namespace": "d"}, "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
+            Pod::parse(value.to_string().as_bytes()).unwrap().shape
+        };
+        assert_eq!(read("a", "1"), read("b", "1000m"));
+        assert_ne!(read("a", "1"), read("b", "2"));
+    }
+
+    #[test]
+    fn match_label_keys_add_the_pods_own_values() {
+        let labels = Labels::from([("rev".into(), "7".into())]);
+        let one: wire::TopologySpreadConstraint =
+            serde_json::from_value(json!({"labelSelector": {"matchLabels": {"app": "a"}}, "matchLabelKeys": ["rev", "none"]})).unwrap();
+        let found = spread_constraint(&one, &labels);
+        let with =
+            |rev: &str| Labels::from([("app".into(), "a".into()), ("rev".into(), rev.into())]);
+        assert!(found.selector.matches(&with("7")) && !found.selector.matches(&with("8")));
     }
 
     #[test]

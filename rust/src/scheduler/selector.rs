@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::wire;
 
 /// One term: its requirements are ANDed. A term without requirements matches nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Term {
     expressions: Vec<Requirement>,
     fields: Vec<Requirement>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Requirement {
     key: String,
     operator: Operator,
     values: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Operator {
     In,
     NotIn,
@@ -29,19 +29,18 @@ enum Operator {
     Unknown,
 }
 
-impl From<wire::NodeSelectorTerm> for Term {
-    fn from(term: wire::NodeSelectorTerm) -> Self {
-        let read =
-            |all: Vec<wire::NodeRequirement>| all.into_iter().map(Requirement::from).collect();
+impl From<&wire::NodeSelectorTerm> for Term {
+    fn from(term: &wire::NodeSelectorTerm) -> Self {
+        let read = |all: &[wire::NodeRequirement]| all.iter().map(Requirement::from).collect();
         Term {
-            expressions: read(term.match_expressions),
-            fields: read(term.match_fields),
+            expressions: read(&term.match_expressions),
+            fields: read(&term.match_fields),
         }
     }
 }
 
-impl From<wire::NodeRequirement> for Requirement {
-    fn from(requirement: wire::NodeRequirement) -> Self {
+impl From<&wire::NodeRequirement> for Requirement {
+    fn from(requirement: &wire::NodeRequirement) -> Self {
         let operator = match requirement.operator.as_str() {
             "In" => Operator::In,
             "NotIn" => Operator::NotIn,
@@ -52,9 +51,9 @@ impl From<wire::NodeRequirement> for Requirement {
             _ => Operator::Unknown,
         };
         Requirement {
-            key: requirement.key,
+            key: requirement.key.clone(),
             operator,
-            values: requirement.values,
+            values: requirement.values.clone(),
         }
     }
 }
@@ -65,8 +64,10 @@ impl Term {
         if self.is_empty() {
             return false;
         }
+        // A field is compared with exactly one value; upstream cannot parse a term with more and lets it match nothing.
         let of_field = |requirement: &Requirement| {
-            requirement.matches((requirement.key == "metadata.name").then_some(name))
+            requirement.values.len() == 1
+                && requirement.matches((requirement.key == "metadata.name").then_some(name))
         };
         let of_label = |requirement: &Requirement| {
             requirement.matches(labels.get(&requirement.key).map(String::as_str))
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     fn term(key: &str, operator: &str, values: &[&str]) -> Term {
-        Term::from(wire::NodeSelectorTerm {
+        Term::from(&wire::NodeSelectorTerm {
             match_expressions: vec![wire::NodeRequirement {
                 key: key.into(),
                 operator: operator.into(),

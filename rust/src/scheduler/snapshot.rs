@@ -1,89 +1,146 @@
-//! The cluster as arrays over nodes, and what the pods on them use.
+//! The cluster as the engine sees it: one seat per node, in the order in which nodes are looked at, and the pods that sit there.
 //!
-//! A node has a slot; all arrays are indexed by slot, freed slots are used again. Pods are kept by key together with the node they
-//! name, so that a pod that is heard of before its node counts as soon as the node appears. A pod that a cycle has placed is
-//! *assumed*: it counts although the API server has not confirmed it, until its binding is seen or `forget` takes it back.
+//! A node's *rank* is its place in that order; everything that is kept per node is indexed by rank. Ranks change only in `settle`,
+//! which runs before a cycle, and then `structure` changes and whatever others remember by rank is void. Between that, each placement
+//! and removal appends to a log, and whoever remembers something catches up by reading what was appended since.
+//! A pod that a cycle has placed is *assumed*: it counts although the API server has not confirmed it, until its binding is seen or
+//! `forget` takes it back. Mirrors kube-scheduler's cache, node tree and snapshot.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::cluster::{Cluster, Effect};
+use super::columns::Columns;
 use super::node::Node;
-use super::pod::{Amounts, HostPort, Pod};
+use super::pod::{HostPort, Pod, Shape};
+use super::requests::{Amounts, Scalars};
+use super::shapes::{ShapeId, Shapes};
+use super::topology::Topologies;
 
+/// A change of a node that is not about a pod.
+pub const NO_SHAPE: ShapeId = ShapeId::MAX;
+/// The log is cut, and all forget what they remember, when it gets longer.
+const LOG_MAX: usize = 1 << 18;
+
+/// A node and what is on it.
 #[derive(Debug, Default)]
-pub struct Snapshot {
-    /// None marks a free slot.
-    pub nodes: Vec<Option<Node>>,
-    pub allocatable: Vec<Amounts>,
-    pub requested: Vec<Amounts>,
-    pub nonzero: Vec<Amounts>,
-    pub extended_requested: Vec<BTreeMap<String, i64>>,
-    /// How many pods hold each port.
-    pub host_ports: Vec<BTreeMap<HostPort, u32>>,
-    /// Slots in the order in which nodes are looked at: zones in turn, as upstream's nodeTree.
-    order: Vec<usize>,
-    is_order_stale: bool,
-    slots: HashMap<String, usize>,
-    free: Vec<usize>,
-    pods: HashMap<String, Placed>,
-    /// Keys of the pods on each node, known or not.
-    by_node: HashMap<String, BTreeSet<String>>,
-    /// On how many nodes each image is.
-    image_nodes: HashMap<String, i64>,
-    tainted: usize,
-    unschedulable: usize,
-    /// Node names by zone, zones in the order in which they were first seen.
-    zones: Vec<(String, Vec<String>)>,
+pub struct Seat {
+    pub node: Arc<Node>,
+    /// Deleted; its place stays until the order is made anew.
+    is_gone: bool,
+    /// In the order that upstream's NodeInfo keeps: a pod that leaves is replaced by the last one.
+    pub pods: Vec<(Arc<Pod>, ShapeId)>,
+    /// How many pods have each shape.
+    pub shapes: Vec<(ShapeId, u32)>,
+    pub requested: Amounts,
+    /// CPU (milli) and memory with defaults.
+    pub nonzero: (i64, i64),
+    pub scalars: Scalars,
+    /// A port that two pods hold is free again when one of them leaves; so it is upstream.
+    pub ports: BTreeSet<HostPort>,
+    /// Size of each image here and on how many nodes it was when this node last changed: upstream's snapshot has it so.
+    pub images: Arc<HashMap<String, (i64, i64)>>,
+    images_as_of: u64,
+}
+
+/// One entry of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Change {
+    pub rank: u32,
+    pub shape: ShapeId,
+    pub delta: i8,
 }
 
 #[derive(Debug, Clone)]
 struct Placed {
     pod: Arc<Pod>,
+    shape: ShapeId,
     node: String,
     is_assumed: bool,
 }
 
+#[derive(Debug)]
+struct Image {
+    size: i64,
+    nodes: i64,
+}
+
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The first `ordered` are in visiting order; nodes that came since the last `settle` follow.
+    seats: Vec<Seat>,
+    ordered: usize,
+    pub columns: Columns,
+    pub topologies: Topologies,
+    pub shapes: Shapes,
+    pub cluster: Cluster,
+    log: Vec<Change>,
+    structure: u64,
+    is_structure_stale: bool,
+    are_labels_stale: bool,
+    gone: usize,
+    slots: HashMap<String, usize>,
+    /// Node names by zone, zones in the order in which they were first seen.
+    zones: Vec<(String, Vec<String>)>,
+    pods: HashMap<String, Placed>,
+    /// Keys of pods on nodes that are not known.
+    strays: HashMap<String, Vec<String>>,
+    images: HashMap<String, Image>,
+    image_changes: u64,
+    /// Ranks whose images may have to be counted again.
+    dirty: Vec<usize>,
+    /// Pods that wait for room on a node, by its name.
+    nominations: BTreeMap<String, Vec<(Arc<Pod>, ShapeId)>>,
+    nominated: HashMap<String, String>,
+    /// How many placed pods have inter-pod terms.
+    with_terms: usize,
+}
+
 impl Snapshot {
-    /// Return the slots in visiting order, as of the last `settle`.
-    pub fn order(&self) -> &[usize] {
-        &self.order
+    /// Return the nodes in visiting order, as of the last `settle`.
+    pub fn seats(&self) -> &[Seat] {
+        self.seats.get(..self.ordered).unwrap_or(&[])
     }
 
+    pub fn seat(&self, rank: usize) -> Option<&Seat> {
+        self.seats().get(rank)
+    }
+
+    /// Return how many nodes there are, as of the last `settle`.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.ordered
     }
 
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.ordered == 0
     }
 
-    pub fn node(&self, slot: usize) -> Option<&Node> {
-        self.nodes.get(slot).and_then(Option::as_ref)
+    /// Return the number that changes when what is remembered by rank is void.
+    pub fn structure(&self) -> u64 {
+        self.structure
     }
 
-    pub fn slot(&self, name: &str) -> Option<usize> {
-        self.slots.get(name).copied()
+    pub fn log(&self) -> &[Change] {
+        &self.log
     }
 
-    pub fn has_taints(&self) -> bool {
-        self.tainted > 0
+    pub fn rank(&self, name: &str) -> Option<usize> {
+        self.slots
+            .get(name)
+            .copied()
+            .filter(|slot| *slot < self.ordered)
     }
 
-    pub fn has_unschedulable(&self) -> bool {
-        self.unschedulable > 0
-    }
-
-    /// Return on how many nodes the image is.
-    pub fn image_nodes(&self, image: &str) -> i64 {
-        self.image_nodes.get(image).copied().unwrap_or(0)
-    }
-
-    pub fn has_images(&self) -> bool {
-        !self.image_nodes.is_empty()
+    pub fn node_name(&self, rank: usize) -> &str {
+        self.seat(rank).map_or("", |seat| seat.node.name.as_str())
     }
 
     pub fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    pub fn has_images(&self) -> bool {
+        !self.images.is_empty()
     }
 
     /// Return the node on which the pod counts, assumed or bound.
@@ -91,203 +148,369 @@ impl Snapshot {
         self.pods.get(key).map(|placed| placed.node.as_str())
     }
 
+    /// Return all placed pods.
+    pub fn placed(&self) -> impl Iterator<Item = (&Arc<Pod>, &str)> {
+        self.pods
+            .values()
+            .map(|placed| (&placed.pod, placed.node.as_str()))
+    }
+
+    /// Return how many placed pods have inter-pod terms.
+    pub fn pods_with_terms(&self) -> usize {
+        self.with_terms
+    }
+
+    pub fn has_nominations(&self) -> bool {
+        !self.nominations.is_empty()
+    }
+
+    /// Return the pods that wait for room on this node.
+    pub fn nominated_to(&self, rank: usize) -> &[(Arc<Pod>, ShapeId)] {
+        self.nominations
+            .get(self.node_name(rank))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Return the node that the pod waits for.
+    pub fn nomination(&self, key: &str) -> Option<&str> {
+        self.nominated.get(key).map(String::as_str)
+    }
+
     /// Take in a new or changed node.
     pub fn upsert_node(&mut self, node: Node) {
-        let name = node.name.clone();
-        if let Some(slot) = self.slot(&name) {
-            let moved = self
-                .node(slot)
-                .is_some_and(|before| before.zone != node.zone);
-            if moved {
-                self.leave_zone(&name);
+        let node = Arc::new(node);
+        let Some(slot) = self.slots.get(&node.name).copied() else {
+            self.add_node(node);
+            return;
+        };
+        let Some(seat) = self.seats.get_mut(slot) else {
+            return;
+        };
+        let before = std::mem::replace(&mut seat.node, Arc::clone(&node));
+        let came_back = std::mem::take(&mut seat.is_gone);
+        if came_back {
+            self.gone -= 1;
+            self.enter_zone(&node);
+            self.count_images(&node);
+        } else {
+            if before.zone != node.zone {
+                // The order stays as it is until nodes come or go: upstream reads the tree only then.
+                self.leave_zone(&before.name);
                 self.enter_zone(&node);
             }
-            self.uncount(slot);
-            self.place(slot, node);
-            return;
+            if before.images != node.images {
+                self.uncount_images(&before);
+                self.count_images(&node);
+            }
         }
-        let slot = self.free.pop().unwrap_or_else(|| self.grow());
-        self.slots.insert(name.clone(), slot);
+        self.are_labels_stale |= before.labels != node.labels;
+        self.is_structure_stale |= !before.looks_like(&node);
+        self.touch(slot, NO_SHAPE, 0);
+    }
+
+    fn add_node(&mut self, node: Arc<Node>) {
+        let slot = self.seats.len();
+        let name = node.name.clone();
         self.enter_zone(&node);
-        self.place(slot, node);
-        for key in self.by_node.get(&name).cloned().unwrap_or_default() {
-            if let Some(pod) = self.pods.get(&key).map(|placed| Arc::clone(&placed.pod)) {
-                self.charge(slot, &pod);
+        self.count_images(&node);
+        self.columns
+            .push(&node.allocatable, &Amounts::default(), (0, 0));
+        self.seats.push(Seat {
+            node,
+            images_as_of: u64::MAX,
+            ..Seat::default()
+        });
+        self.slots.insert(name.clone(), slot);
+        self.dirty.push(slot);
+        for key in self.strays.remove(&name).unwrap_or_default() {
+            if let Some(placed) = self.pods.get(&key).cloned() {
+                self.charge(slot, &placed.pod, placed.shape);
             }
         }
     }
 
     /// Drop a node; its pods stay known and count again when it returns.
     pub fn remove_node(&mut self, name: &str) {
-        let Some(slot) = self.slots.remove(name) else {
+        let Some(slot) = self.slots.get(name).copied() else {
             return;
         };
-        self.uncount(slot);
+        let Some(seat) = self.seats.get_mut(slot).filter(|seat| !seat.is_gone) else {
+            return;
+        };
+        seat.is_gone = true;
+        let node = Arc::clone(&seat.node);
+        self.gone += 1;
+        self.uncount_images(&node);
         self.leave_zone(name);
-        clear(&mut self.nodes, slot);
-        clear(&mut self.allocatable, slot);
-        clear(&mut self.requested, slot);
-        clear(&mut self.nonzero, slot);
-        clear(&mut self.extended_requested, slot);
-        clear(&mut self.host_ports, slot);
-        self.free.push(slot);
     }
 
     /// Take in a new or changed pod. Only pods with a node that have not ended count; one that is assumed stays so while the API
     /// server still shows it without a node.
     pub fn upsert_pod(&mut self, pod: Pod) {
         let key = pod.key();
-        if pod.node_name.is_empty() && !pod.is_terminal {
-            let keeps = self
+        if pod.is_terminal {
+            self.remove_pod(&key);
+        } else if pod.node_name.is_empty() {
+            let stays = self
                 .pods
                 .get(&key)
                 .is_some_and(|placed| placed.is_assumed && placed.pod.uid == pod.uid);
-            if !keeps {
-                self.remove_pod(&key);
+            if !stays {
+                self.discard(&key);
+                self.take_in_pending(key, pod);
             }
-            return;
+        } else {
+            self.withdraw_nomination(&key);
+            self.take_in_bound(key, pod);
         }
-        self.remove_pod(&key);
-        if !pod.is_terminal {
-            let node = pod.node_name.clone();
-            self.insert(key, Arc::new(pod), node, false);
+    }
+
+    fn take_in_pending(&mut self, key: String, pod: Pod) {
+        let known = self
+            .nominated
+            .get(&key)
+            .and_then(|node| self.nominations.get(node))
+            .into_iter()
+            .flatten();
+        let is_same = known
+            .into_iter()
+            .any(|(one, _)| one.uid == pod.uid && one.key() == key);
+        if !pod.nominated_node_name.is_empty() {
+            let node = pod.nominated_node_name.clone();
+            self.nominate(Arc::new(pod), &node);
+        } else if !is_same {
+            self.withdraw_nomination(&key);
+        }
+    }
+
+    fn take_in_bound(&mut self, key: String, pod: Pod) {
+        let (shape, _) = self.intern(&pod.shape);
+        let node = pod.node_name.clone();
+        let pod = Arc::new(pod);
+        let is_same = self
+            .pods
+            .get(&key)
+            .is_some_and(|placed| placed.node == node && placed.shape == shape);
+        if is_same {
+            self.replace(&key, pod);
+        } else {
+            self.discard(&key);
+            self.insert(key, pod, shape, node, false);
+        }
+    }
+
+    /// Put a pod's new state in the place of the old one, which weighs the same.
+    fn replace(&mut self, key: &str, pod: Arc<Pod>) {
+        let Some(placed) = self.pods.get_mut(key) else {
+            return;
+        };
+        let before = std::mem::replace(&mut placed.pod, Arc::clone(&pod));
+        placed.is_assumed = false;
+        let shape = placed.shape;
+        if let Some(slot) = self.slots.get(&placed.node).copied() {
+            if let Some(seat) = self.seats.get_mut(slot) {
+                seat.leave(&before);
+                seat.pods.push((pod, shape));
+            }
+            self.dirty.push(slot);
         }
     }
 
     /// Count the pod on the node before the API server knows.
-    pub fn assume(&mut self, pod: Arc<Pod>, node: &str) {
+    pub fn assume(&mut self, pod: Arc<Pod>, rank: usize) {
         let key = pod.key();
-        self.remove_pod(&key);
-        self.insert(key, pod, node.to_string(), true);
+        let node = self.node_name(rank).to_string();
+        self.discard(&key);
+        self.withdraw_nomination(&key);
+        let (shape, _) = self.intern(&pod.shape);
+        self.insert(key, pod, shape, node, true);
     }
 
     /// Take back an assumed pod; a bound one stays.
     pub fn forget(&mut self, key: &str) {
         if self.pods.get(key).is_some_and(|placed| placed.is_assumed) {
-            self.remove_pod(key);
+            self.discard(key);
         }
     }
 
     pub fn remove_pod(&mut self, key: &str) {
+        self.discard(key);
+        self.withdraw_nomination(key);
+    }
+
+    fn discard(&mut self, key: &str) {
         let Some(placed) = self.pods.remove(key) else {
             return;
         };
-        if let Some(keys) = self.by_node.get_mut(&placed.node) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_node.remove(&placed.node);
-            }
-        }
-        if let Some(slot) = self.slot(&placed.node) {
-            self.discharge(slot, &placed.pod);
-        }
-    }
-
-    fn insert(&mut self, key: String, pod: Arc<Pod>, node: String, is_assumed: bool) {
-        if let Some(slot) = self.slot(&node) {
-            self.charge(slot, &pod);
-        }
-        self.by_node
-            .entry(node.clone())
-            .or_default()
-            .insert(key.clone());
-        self.pods.insert(
-            key,
-            Placed {
-                pod,
-                node,
-                is_assumed,
-            },
-        );
-    }
-
-    fn charge(&mut self, slot: usize, pod: &Pod) {
-        if let Some(total) = self.requested.get_mut(slot) {
-            total.add(pod.requests);
-        }
-        if let Some(total) = self.nonzero.get_mut(slot) {
-            total.add(pod.nonzero);
-        }
-        if let Some(totals) = self.extended_requested.get_mut(slot) {
-            for (name, amount) in &pod.extended {
-                *totals.entry(name.clone()).or_default() += amount;
-            }
-        }
-        if let Some(ports) = self.host_ports.get_mut(slot) {
-            for port in &pod.host_ports {
-                *ports.entry(port.clone()).or_default() += 1;
-            }
-        }
-    }
-
-    fn discharge(&mut self, slot: usize, pod: &Pod) {
-        if let Some(total) = self.requested.get_mut(slot) {
-            total.subtract(pod.requests);
-        }
-        if let Some(total) = self.nonzero.get_mut(slot) {
-            total.subtract(pod.nonzero);
-        }
-        if let Some(totals) = self.extended_requested.get_mut(slot) {
-            for (name, amount) in &pod.extended {
-                *totals.entry(name.clone()).or_default() -= amount;
-            }
-            totals.retain(|_, amount| *amount != 0);
-        }
-        if let Some(ports) = self.host_ports.get_mut(slot) {
-            for port in &pod.host_ports {
-                if let Some(holders) = ports.get_mut(port) {
-                    *holders -= 1;
-                    if *holders == 0 {
-                        ports.remove(port);
+        self.shapes.release(placed.shape);
+        self.with_terms -= usize::from(!placed.pod.shape.inter_pod.is_empty());
+        match self.slots.get(&placed.node).copied() {
+            Some(slot) => self.discharge(slot, &placed.pod, placed.shape),
+            None => {
+                if let Some(keys) = self.strays.get_mut(&placed.node) {
+                    keys.retain(|one| one != key);
+                    if keys.is_empty() {
+                        self.strays.remove(&placed.node);
                     }
                 }
             }
         }
     }
 
-    fn grow(&mut self) -> usize {
-        self.nodes.push(None);
-        self.allocatable.push(Amounts::default());
-        self.requested.push(Amounts::default());
-        self.nonzero.push(Amounts::default());
-        self.extended_requested.push(BTreeMap::new());
-        self.host_ports.push(BTreeMap::new());
-        self.nodes.len() - 1
+    /// Let the pod wait for room on the node; while it waits, less important pods see it as if it were there.
+    pub fn nominate(&mut self, pod: Arc<Pod>, node: &str) {
+        let key = pod.key();
+        self.withdraw_nomination(&key);
+        let (shape, _) = self.intern(&pod.shape);
+        self.shapes.hold(shape);
+        self.nominations
+            .entry(node.to_string())
+            .or_default()
+            .push((pod, shape));
+        self.nominated.insert(key, node.to_string());
     }
 
-    fn place(&mut self, slot: usize, node: Node) {
-        for image in node.images.keys() {
-            *self.image_nodes.entry(image.clone()).or_default() += 1;
-        }
-        self.tainted += usize::from(!node.taints.is_empty());
-        self.unschedulable += usize::from(node.is_unschedulable);
-        if let Some(amounts) = self.allocatable.get_mut(slot) {
-            *amounts = node.allocatable;
-        }
-        if let Some(place) = self.nodes.get_mut(slot) {
-            *place = Some(node);
-        }
-    }
-
-    /// Undo what `place` counted for the node in this slot.
-    fn uncount(&mut self, slot: usize) {
-        let Some(node) = self.nodes.get_mut(slot).and_then(Option::take) else {
+    pub fn withdraw_nomination(&mut self, key: &str) {
+        let Some(node) = self.nominated.remove(key) else {
             return;
         };
-        for image in node.images.keys() {
-            if let Some(count) = self.image_nodes.get_mut(image) {
-                *count -= 1;
-                if *count == 0 {
-                    self.image_nodes.remove(image);
+        if let Some(waiting) = self.nominations.get_mut(&node) {
+            for (pod, shape) in waiting.iter() {
+                if pod.key() == key {
+                    self.shapes.release(*shape);
+                }
+            }
+            waiting.retain(|(pod, _)| pod.key() != key);
+            if waiting.is_empty() {
+                self.nominations.remove(&node);
+            }
+        }
+    }
+
+    /// Take in another object of the cluster.
+    pub fn changed(&mut self, effect: Effect) {
+        self.is_structure_stale |= effect == Effect::Matching;
+    }
+
+    /// Return the shape's number; its topologies are known from then on.
+    pub fn intern(&mut self, shape: &Arc<Shape>) -> (ShapeId, bool) {
+        let (id, is_new) = self.shapes.intern(shape);
+        if is_new {
+            let keys = shape
+                .inter_pod
+                .topology_keys()
+                .chain(shape.spread.iter().map(|one| one.topology_key.as_str()));
+            for key in keys {
+                self.topologies.register(
+                    key,
+                    self.seats.iter().take(self.ordered).map(|seat| &*seat.node),
+                );
+            }
+        }
+        (id, is_new)
+    }
+
+    /// Make sure that the topology is known.
+    pub fn register_topology(&mut self, key: &str) {
+        self.topologies.register(
+            key,
+            self.seats.iter().take(self.ordered).map(|seat| &*seat.node),
+        );
+    }
+
+    fn insert(
+        &mut self,
+        key: String,
+        pod: Arc<Pod>,
+        shape: ShapeId,
+        node: String,
+        is_assumed: bool,
+    ) {
+        match self.slots.get(&node).copied() {
+            Some(slot) => self.charge(slot, &pod, shape),
+            None => self
+                .strays
+                .entry(node.clone())
+                .or_default()
+                .push(key.clone()),
+        }
+        self.shapes.hold(shape);
+        self.with_terms += usize::from(!pod.shape.inter_pod.is_empty());
+        self.pods.insert(
+            key,
+            Placed {
+                pod,
+                shape,
+                node,
+                is_assumed,
+            },
+        );
+    }
+
+    fn charge(&mut self, slot: usize, pod: &Arc<Pod>, shape: ShapeId) {
+        if let Some(seat) = self.seats.get_mut(slot) {
+            seat.pods.push((Arc::clone(pod), shape));
+            seat.count(shape, 1);
+            seat.weigh(&pod.shape, 1);
+        }
+        self.touch(slot, shape, 1);
+    }
+
+    fn discharge(&mut self, slot: usize, pod: &Arc<Pod>, shape: ShapeId) {
+        if let Some(seat) = self.seats.get_mut(slot) {
+            seat.leave(pod);
+            seat.count(shape, -1);
+            seat.weigh(&pod.shape, -1);
+        }
+        self.touch(slot, shape, -1);
+    }
+
+    /// Bring the columns in line with the seat and tell those who remember.
+    fn touch(&mut self, slot: usize, shape: ShapeId, delta: i8) {
+        let Some(seat) = self.seats.get(slot) else {
+            return;
+        };
+        self.columns
+            .set(slot, &seat.node.allocatable, &seat.requested, seat.nonzero);
+        self.dirty.push(slot);
+        if self.log.len() >= LOG_MAX {
+            self.is_structure_stale = true;
+        } else if let Ok(rank) = u32::try_from(slot) {
+            self.log.push(Change { rank, shape, delta });
+        }
+    }
+
+    fn count_images(&mut self, node: &Node) {
+        self.image_changes += u64::from(!node.images.is_empty());
+        for (at, (name, size)) in node.images.iter().enumerate() {
+            if node.images.iter().take(at).all(|(other, _)| other != name) {
+                self.images
+                    .entry(name.clone())
+                    .or_insert(Image {
+                        size: *size,
+                        nodes: 0,
+                    })
+                    .nodes += 1;
+            }
+        }
+    }
+
+    fn uncount_images(&mut self, node: &Node) {
+        self.image_changes += u64::from(!node.images.is_empty());
+        for (at, (name, _)) in node.images.iter().enumerate() {
+            if node.images.iter().take(at).any(|(other, _)| other == name) {
+                continue;
+            }
+            if let Some(image) = self.images.get_mut(name) {
+                image.nodes -= 1;
+                if image.nodes == 0 {
+                    self.images.remove(name);
                 }
             }
         }
-        self.tainted -= usize::from(!node.taints.is_empty());
-        self.unschedulable -= usize::from(node.is_unschedulable);
     }
 
     fn enter_zone(&mut self, node: &Node) {
-        self.is_order_stale = true;
         match self.zones.iter_mut().find(|(zone, _)| *zone == node.zone) {
             Some((_, names)) => names.push(node.name.clone()),
             None => self
@@ -297,125 +520,184 @@ impl Snapshot {
     }
 
     fn leave_zone(&mut self, name: &str) {
-        self.is_order_stale = true;
         for (_, names) in &mut self.zones {
             names.retain(|one| one != name);
         }
         self.zones.retain(|(_, names)| !names.is_empty());
     }
 
-    /// Rebuild the visiting order if nodes came, went or moved: the first node of every zone, then the second of every zone, and
-    /// so on. Called once after a batch of changes, before the next cycle.
+    /// Make ready for a cycle: order nodes that came, drop those that went, and let those who remember by rank know if they must forget.
     pub fn settle(&mut self) {
-        if !std::mem::take(&mut self.is_order_stale) {
-            return;
+        self.recount_images();
+        if self.seats.len() > self.ordered || self.gone > 0 {
+            self.reorder();
+        } else if self.are_labels_stale {
+            let seats = &self.seats;
+            self.topologies
+                .rebuild(|| seats.iter().map(|seat| &*seat.node));
         }
+        if self.is_structure_stale {
+            self.structure += 1;
+            self.log.clear();
+        }
+        self.are_labels_stale = false;
+        self.is_structure_stale = false;
+    }
+
+    fn recount_images(&mut self) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let Some(seat) = self
+                .seats
+                .get_mut(slot)
+                .filter(|seat| seat.images_as_of != self.image_changes)
+            else {
+                continue;
+            };
+            seat.images_as_of = self.image_changes;
+            if seat.node.images.is_empty() && seat.images.is_empty() {
+                continue;
+            }
+            let of = |name: &String| {
+                self.images
+                    .get(name)
+                    .map(|image| (name.clone(), (image.size, image.nodes)))
+            };
+            seat.images = Arc::new(
+                seat.node
+                    .images
+                    .iter()
+                    .filter_map(|(name, _)| of(name))
+                    .collect(),
+            );
+            if let Ok(rank) = u32::try_from(slot) {
+                self.log.push(Change {
+                    rank,
+                    shape: NO_SHAPE,
+                    delta: 0,
+                });
+            }
+        }
+    }
+
+    /// The first node of every zone, then the second of every zone, and so on.
+    fn reorder(&mut self) {
         let longest = self
             .zones
             .iter()
             .map(|(_, names)| names.len())
             .max()
             .unwrap_or(0);
-        let mut order = Vec::with_capacity(self.slots.len());
-        for rank in 0..longest {
-            let names = self.zones.iter().filter_map(|(_, names)| names.get(rank));
-            order.extend(names.filter_map(|name| self.slots.get(name)));
-        }
-        self.order = order;
-    }
-}
-
-fn clear<T: Default>(values: &mut [T], slot: usize) {
-    if let Some(value) = values.get_mut(slot) {
-        *value = T::default();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scheduler::fixtures::{node, node_in_zone, pod};
-
-    fn used(snapshot: &Snapshot, name: &str) -> (i64, i64) {
-        let requested = snapshot.requested[snapshot.slot(name).unwrap()];
-        (requested.milli_cpu, requested.pods)
-    }
-
-    #[test]
-    fn a_bound_pod_counts_on_its_node_until_it_ends_or_goes() {
-        let mut snapshot = Snapshot::default();
-        snapshot.upsert_node(node("n1"));
-        let mut bound = pod("a", "500m");
-        bound.node_name = "n1".into();
-        snapshot.upsert_pod(bound.clone());
-        snapshot.upsert_pod(bound.clone());
-        assert_eq!(used(&snapshot, "n1"), (500, 1));
-        bound.is_terminal = true;
-        snapshot.upsert_pod(bound);
-        assert_eq!(used(&snapshot, "n1"), (0, 0));
-    }
-
-    #[test]
-    fn a_pod_heard_of_before_its_node_counts_when_the_node_appears_and_again_when_it_returns() {
-        let mut snapshot = Snapshot::default();
-        let mut bound = pod("a", "500m");
-        bound.node_name = "n1".into();
-        snapshot.upsert_pod(bound);
-        for _ in 0..2 {
-            snapshot.upsert_node(node("n1"));
-            assert_eq!(used(&snapshot, "n1"), (500, 1));
-            snapshot.remove_node("n1");
-        }
-        assert!(snapshot.is_empty());
-    }
-
-    #[test]
-    fn an_assumed_pod_survives_stale_news_of_itself_but_not_its_successor() {
-        let mut snapshot = Snapshot::default();
-        snapshot.upsert_node(node("n1"));
-        let fresh = pod("a", "500m");
-        snapshot.assume(Arc::new(fresh.clone()), "n1");
-        snapshot.upsert_pod(fresh.clone());
-        assert_eq!(used(&snapshot, "n1"), (500, 1));
-        snapshot.upsert_pod(Pod {
-            uid: "another".into(),
-            ..fresh
-        });
-        assert_eq!(used(&snapshot, "n1"), (0, 0));
-    }
-
-    #[test]
-    fn forgetting_takes_back_assumed_pods_and_leaves_bound_ones() {
-        let mut snapshot = Snapshot::default();
-        snapshot.upsert_node(node("n1"));
-        snapshot.assume(Arc::new(pod("a", "1")), "n1");
-        let mut bound = pod("b", "1");
-        bound.node_name = "n1".into();
-        snapshot.upsert_pod(bound);
-        snapshot.forget("default/a");
-        snapshot.forget("default/b");
-        assert_eq!(used(&snapshot, "n1"), (1000, 1));
-    }
-
-    #[test]
-    fn nodes_are_visited_zone_by_zone_in_turn() {
-        let mut snapshot = Snapshot::default();
-        for (name, zone) in [
-            ("a1", "a"),
-            ("a2", "a"),
-            ("a3", "a"),
-            ("b1", "b"),
-            ("c1", "c"),
-            ("b2", "b"),
-        ] {
-            snapshot.upsert_node(node_in_zone(name, zone));
-        }
-        snapshot.settle();
-        let names: Vec<&str> = snapshot
-            .order()
-            .iter()
-            .map(|slot| snapshot.node(*slot).unwrap().name.as_str())
+        let mut taken: Vec<Option<Seat>> = std::mem::take(&mut self.seats)
+            .into_iter()
+            .map(Some)
             .collect();
-        assert_eq!(names, ["a1", "b1", "c1", "a2", "b2", "a3"]);
+        let mut ordered = Vec::with_capacity(taken.len());
+        for place in 0..longest {
+            for name in self.zones.iter().filter_map(|(_, names)| names.get(place)) {
+                let slot = self.slots.get(name).copied();
+                if let Some(seat) = slot
+                    .and_then(|slot| taken.get_mut(slot))
+                    .and_then(Option::take)
+                {
+                    ordered.push(seat);
+                }
+            }
+        }
+        for seat in taken
+            .into_iter()
+            .flatten()
+            .filter(|seat| !seat.pods.is_empty())
+        {
+            let keys = seat.pods.iter().map(|(pod, _)| pod.key()).collect();
+            self.strays.insert(seat.node.name.clone(), keys);
+        }
+        self.columns.clear();
+        for seat in &ordered {
+            self.columns
+                .push(&seat.node.allocatable, &seat.requested, seat.nonzero);
+        }
+        self.slots = ordered
+            .iter()
+            .enumerate()
+            .map(|(rank, seat)| (seat.node.name.clone(), rank))
+            .collect();
+        self.ordered = ordered.len();
+        self.gone = 0;
+        self.seats = ordered;
+        let seats = &self.seats;
+        self.topologies
+            .rebuild(|| seats.iter().map(|seat| &*seat.node));
+        self.is_structure_stale = true;
+    }
+}
+
+impl Seat {
+    fn leave(&mut self, pod: &Arc<Pod>) {
+        if let Some(at) = self.pods.iter().position(|(one, _)| Arc::ptr_eq(one, pod)) {
+            self.pods.swap_remove(at);
+        }
+    }
+
+    fn count(&mut self, shape: ShapeId, delta: i64) {
+        match self.shapes.iter().position(|(one, _)| *one == shape) {
+            Some(at) => {
+                let left = self.shapes.get_mut(at).map_or(0, |(_, count)| {
+                    *count = u32::try_from(i64::from(*count) + delta).unwrap_or(0);
+                    *count
+                });
+                if left == 0 {
+                    self.shapes.swap_remove(at);
+                }
+            }
+            None => self.shapes.push((shape, 1)),
+        }
+    }
+
+    /// Add what a pod of this shape holds, or take it away.
+    pub fn weigh(&mut self, shape: &Shape, sign: i64) {
+        let requests = &shape.requests;
+        if sign > 0 {
+            self.requested.add(requests.held);
+        } else {
+            self.requested.subtract(requests.held);
+        }
+        self.nonzero.0 += sign * requests.held_nonzero.0;
+        self.nonzero.1 += sign * requests.held_nonzero.1;
+        for (name, amount) in &requests.held_scalars {
+            *self.scalars.entry(name.clone()).or_default() += sign * amount;
+        }
+        for port in &shape.host_ports {
+            if sign > 0 {
+                self.ports.insert(port.clone());
+            } else {
+                self.ports.remove(port);
+            }
+        }
+    }
+
+    /// Return a copy of the numbers alone, for what-if about pods that care for nothing else.
+    pub fn totals(&self) -> Seat {
+        Seat {
+            node: Arc::clone(&self.node),
+            requested: self.requested,
+            nonzero: self.nonzero,
+            ..Seat::default()
+        }
+    }
+
+    /// Return a copy for what-if: the same node and what is used there, pods included.
+    pub fn sketch(&self) -> Seat {
+        Seat {
+            node: Arc::clone(&self.node),
+            is_gone: false,
+            pods: self.pods.clone(),
+            shapes: Vec::new(),
+            requested: self.requested,
+            nonzero: self.nonzero,
+            scalars: self.scalars.clone(),
+            ports: self.ports.clone(),
+            images: Arc::clone(&self.images),
+            images_as_of: self.images_as_of,
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! ImageLocality: prefer nodes that have the pod's images, the more so the larger and the more widely spread they are.
 //! Mirrors plugins/imagelocality.
 
-use crate::scheduler::framework::{Cycle, MAX_NODE_SCORE, Plugin};
+use std::collections::HashMap;
+
+use crate::scheduler::framework::MAX_NODE_SCORE;
+use crate::scheduler::pod::Shape;
 
 const MEBIBYTE: i64 = 1024 * 1024;
 /// Less than this much on a node is not worth anything.
@@ -9,40 +12,17 @@ const MIN_BYTES: i64 = 23 * MEBIBYTE;
 /// This much per image is worth a full score.
 const MAX_BYTES_PER_IMAGE: i64 = 1000 * MEBIBYTE;
 
-#[derive(Debug)]
-pub struct ImageLocality;
-
-impl Plugin for ImageLocality {
-    fn name(&self) -> &'static str {
-        "ImageLocality"
+/// `on_node` has the size of each image and the number of nodes that have it; `nodes` is how many there are.
+pub fn score(shape: &Shape, on_node: &HashMap<String, (i64, i64)>, nodes: usize) -> i64 {
+    if on_node.is_empty() {
+        return 0;
     }
-
-    fn weight(&self) -> i64 {
-        1
-    }
-
-    fn pre_score(&self, cycle: &Cycle<'_>, _feasible: &[usize]) -> bool {
-        // Where no node has any of the images all would score zero.
-        cycle.snapshot.has_images()
-            && cycle
-                .pod
-                .images
-                .iter()
-                .any(|image| cycle.snapshot.image_nodes(image) > 0)
-    }
-
-    fn score(&self, cycle: &Cycle<'_>, node: usize) -> i64 {
-        let Some(node) = cycle.snapshot.node(node) else {
-            return 0;
-        };
-        let nodes = cycle.snapshot.len() as f64;
-        let weigh = |image: &String| {
-            let size = node.images.get(image).copied().unwrap_or(0);
-            (size as f64 * (cycle.snapshot.image_nodes(image) as f64 / nodes)) as i64
-        };
-        let images = i64::try_from(cycle.pod.images.len()).unwrap_or(i64::MAX);
-        priority(cycle.pod.images.iter().map(weigh).sum(), images)
-    }
+    let weigh = |image: &String| {
+        let (size, having) = on_node.get(image).copied().unwrap_or((0, 0));
+        (size as f64 * (having as f64 / nodes as f64)) as i64
+    };
+    let images = i64::try_from(shape.images.len()).unwrap_or(i64::MAX);
+    priority(shape.images.iter().map(weigh).sum(), images)
 }
 
 fn priority(bytes: i64, images: i64) -> i64 {
@@ -56,7 +36,7 @@ fn priority(bytes: i64, images: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::fixtures::{node_from, pod_from, snapshot};
+    use crate::scheduler::fixtures::pod_from;
     use serde_json::json;
 
     #[test]
@@ -79,21 +59,10 @@ mod tests {
 
     #[test]
     fn an_image_counts_by_size_and_by_the_share_of_nodes_that_have_it() {
-        let image = json!({"allocatable": {}, "images": [{"names": ["app:latest", "app@sha256:1"], "sizeBytes": 1000 * MEBIBYTE}]});
-        let snapshot = snapshot(vec![
-            node_from(json!({"metadata": {"name": "a"}, "status": image})),
-            node_from(json!({"metadata": {"name": "b"}})),
-        ]);
-        let pod = pod_from("p", json!({"containers": [{"name": "c", "image": "app"}]}));
-        let cycle = Cycle {
-            snapshot: &snapshot,
-            pod: &pod,
-        };
-        assert!(ImageLocality.pre_score(&cycle, &[0, 1]));
+        let shape = pod_from("p", json!({"containers": [{"name": "c", "image": "app"}]})).shape;
+        let here = HashMap::from([("app:latest".to_string(), (1000 * MEBIBYTE, 1))]);
         // Half of the nodes have it: 500 MiB count.
-        assert_eq!(
-            [0, 1].map(|node| ImageLocality.score(&cycle, node)),
-            [48, 0]
-        );
+        assert_eq!(score(&shape, &here, 2), 48);
+        assert_eq!(score(&shape, &HashMap::new(), 2), 0);
     }
 }

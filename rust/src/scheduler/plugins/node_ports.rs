@@ -1,51 +1,35 @@
 //! NodePorts: two pods cannot hold one host port. Mirrors plugins/nodeports.
 
-use crate::scheduler::framework::{Cycle, Plugin, PreFilter, Rejection};
+use std::collections::BTreeSet;
 
-#[derive(Debug)]
-pub struct NodePorts;
+use crate::scheduler::framework::Rejection;
+use crate::scheduler::pod::{HostPort, Shape};
 
-impl Plugin for NodePorts {
-    fn name(&self) -> &'static str {
-        "NodePorts"
-    }
+/// `held` are the ports that pods on the node hold.
+pub fn filter(shape: &Shape, held: &BTreeSet<HostPort>) -> Option<Rejection> {
+    (!fits(shape, held)).then(|| {
+        Rejection::unschedulable("node(s) didn't have free ports for the requested pod ports")
+    })
+}
 
-    fn pre_filter(&self, cycle: &Cycle<'_>) -> PreFilter {
-        if cycle.pod.host_ports.is_empty() {
-            PreFilter::Skip
-        } else {
-            PreFilter::Every
-        }
-    }
-
-    fn filter(&self, cycle: &Cycle<'_>, node: usize) -> Option<Rejection> {
-        let held = cycle.snapshot.host_ports.get(node)?;
-        let conflict = cycle
-            .pod
-            .host_ports
-            .iter()
-            .any(|wanted| held.keys().any(|one| wanted.conflicts(one)));
-        conflict.then(|| {
-            Rejection::unschedulable("node(s) didn't have free ports for the requested pod ports")
-        })
-    }
+pub fn fits(shape: &Shape, held: &BTreeSet<HostPort>) -> bool {
+    shape
+        .host_ports
+        .iter()
+        .all(|wanted| !held.iter().any(|one| wanted.conflicts(one)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::fixtures::{node, pod_from, snapshot};
+    use crate::scheduler::fixtures::pod_from;
     use serde_json::{Value, json};
-
-    fn with_port(name: &str, port: Value) -> crate::scheduler::pod::Pod {
-        pod_from(
-            name,
-            json!({"containers": [{"name": "c", "ports": [port]}]}),
-        )
-    }
 
     #[test]
     fn ports_conflict_by_protocol_port_and_overlapping_address() {
+        let ports = |port: &Value| {
+            pod_from("p", json!({"containers": [{"name": "c", "ports": [port]}]})).shape
+        };
         let table = [
             (json!({"hostPort": 80}), json!({"hostPort": 80}), false),
             (json!({"hostPort": 80}), json!({"hostPort": 81}), true),
@@ -70,20 +54,13 @@ mod tests {
                 true,
             ),
         ];
-        for (held, wanted, fits) in table {
-            let mut snapshot = snapshot(vec![node("n")]);
-            let mut holder = with_port("holder", held.clone());
-            holder.node_name = "n".into();
-            snapshot.upsert_pod(holder);
-            let pod = with_port("p", wanted.clone());
-            let found = NodePorts.filter(
-                &Cycle {
-                    snapshot: &snapshot,
-                    pod: &pod,
-                },
-                0,
+        for (held, wanted, expected) in table {
+            let held_ports = ports(&held).host_ports.iter().cloned().collect();
+            assert_eq!(
+                fits(&ports(&wanted), &held_ports),
+                expected,
+                "{held} {wanted}"
             );
-            assert_eq!(found.is_none(), fits, "{held} {wanted}");
         }
     }
 }

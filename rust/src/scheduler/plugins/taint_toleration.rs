@@ -1,76 +1,35 @@
 //! TaintToleration: NoSchedule and NoExecute taints keep out pods that do not tolerate them; PreferNoSchedule taints count
 //! against a node. Mirrors plugins/tainttoleration.
 
-use crate::scheduler::framework::{Cycle, Plugin, PreFilter, Rejection, normalize_by_max};
+use crate::scheduler::framework::Rejection;
+use crate::scheduler::node::Node;
+use crate::scheduler::pod::Shape;
 use crate::scheduler::wire::{Taint, Toleration};
 
-#[derive(Debug)]
-pub struct TaintToleration;
+pub fn filter(shape: &Shape, node: &Node) -> Option<Rejection> {
+    (!is_tolerated(shape, node))
+        .then(|| Rejection::unresolvable("node(s) had untolerated taint(s)"))
+}
 
-impl Plugin for TaintToleration {
-    fn name(&self) -> &'static str {
-        "TaintToleration"
-    }
+/// Return whether the pod tolerates every taint that keeps pods out.
+pub fn is_tolerated(shape: &Shape, node: &Node) -> bool {
+    let keeps_out = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
+    let tolerated = |taint: &Taint| shape.tolerations.iter().any(|one| tolerates(one, taint));
+    node.taints.iter().filter(keeps_out).all(tolerated)
+}
 
-    fn weight(&self) -> i64 {
-        3
-    }
-
-    fn pre_filter(&self, cycle: &Cycle<'_>) -> PreFilter {
-        if cycle.snapshot.has_taints() {
-            PreFilter::Every
-        } else {
-            PreFilter::Skip
-        }
-    }
-
-    fn filter(&self, cycle: &Cycle<'_>, node: usize) -> Option<Rejection> {
-        let keeps_out =
-            |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-        let tolerated = |taint: &Taint| {
-            cycle
-                .pod
-                .tolerations
-                .iter()
-                .any(|one| tolerates(one, taint))
-        };
-        let fits = cycle
-            .snapshot
-            .node(node)?
-            .taints
-            .iter()
-            .filter(keeps_out)
-            .all(tolerated);
-        (!fits).then(|| Rejection::unresolvable("node(s) had untolerated taint(s)"))
-    }
-
-    fn pre_score(&self, _cycle: &Cycle<'_>, _feasible: &[usize]) -> bool {
-        true
-    }
-
-    fn score(&self, cycle: &Cycle<'_>, node: usize) -> i64 {
-        let Some(node) = cycle.snapshot.node(node) else {
-            return 0;
-        };
-        let softly = |one: &&Toleration| one.effect.is_empty() || one.effect == "PreferNoSchedule";
-        let tolerated = |taint: &Taint| {
-            cycle
-                .pod
-                .tolerations
-                .iter()
-                .filter(softly)
-                .any(|one| tolerates(one, taint))
-        };
-        let against = node
-            .taints
-            .iter()
-            .filter(|taint| taint.effect == "PreferNoSchedule" && !tolerated(taint));
-        i64::try_from(against.count()).unwrap_or(i64::MAX)
-    }
-
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize_by_max(scores, true);
-    }
+/// Return how many taints that would rather keep pods out the pod does not tolerate.
+pub fn score(shape: &Shape, node: &Node) -> i64 {
+    let softly = |one: &&Toleration| one.effect.is_empty() || one.effect == "PreferNoSchedule";
+    let tolerated = |taint: &Taint| {
+        let mut soft = shape.tolerations.iter().filter(softly);
+        soft.any(|one| tolerates(one, taint))
+    };
+    let against = node
+        .taints
+        .iter()
+        .filter(|taint| taint.effect == "PreferNoSchedule" && !tolerated(taint));
+    i64::try_from(against.count()).unwrap_or(i64::MAX)
 }
 
 /// Return whether the toleration covers the taint. Mirrors Toleration.ToleratesTaint.
@@ -91,7 +50,7 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::fixtures::{node_from, pod_from, snapshot};
+    use crate::scheduler::fixtures::{node_from, pod_from};
     use serde_json::json;
 
     fn toleration(key: &str, operator: &str, value: &str, effect: &str) -> Toleration {
@@ -127,33 +86,14 @@ mod tests {
 
     #[test]
     fn soft_taints_do_not_keep_out_but_cost_score() {
-        let soft = |n: usize| {
-            (0..n)
-                .map(|i| json!({"key": format!("k{i}"), "effect": "PreferNoSchedule"}))
-                .collect::<Vec<_>>()
-        };
-        let nodes = (0..3)
-            .map(|n| {
-                node_from(
-                    json!({"metadata": {"name": format!("n{n}")}, "spec": {"taints": soft(n)}}),
-                )
-            })
+        let soft: Vec<_> = (0..2)
+            .map(|i| json!({"key": format!("k{i}"), "effect": "PreferNoSchedule"}))
             .collect();
-        let snapshot = snapshot(nodes);
-        let pod = pod_from(
-            "p",
-            json!({"tolerations": [{"key": "k1", "operator": "Exists", "effect": "NoSchedule"}]}),
-        );
-        let cycle = Cycle {
-            snapshot: &snapshot,
-            pod: &pod,
-        };
-        assert!((0..3).all(|node| TaintToleration.filter(&cycle, node).is_none()));
-        let mut scores: Vec<i64> = (0..3)
-            .map(|node| TaintToleration.score(&cycle, node))
-            .collect();
-        assert_eq!(scores, [0, 1, 2]);
-        TaintToleration.normalize(&mut scores);
-        assert_eq!(scores, [100, 50, 0]);
+        let node = node_from(json!({"metadata": {"name": "n"}, "spec": {"taints": soft}}));
+        let pod = |toleration| pod_from("p", json!({"tolerations": [toleration]}));
+        let hard = json!({"key": "k1", "operator": "Exists", "effect": "NoSchedule"});
+        let any = json!({"key": "k1", "operator": "Exists"});
+        assert!(filter(&pod(hard.clone()).shape, &node).is_none());
+        assert_eq!([hard, any].map(|one| score(&pod(one).shape, &node)), [2, 1]);
     }
 }

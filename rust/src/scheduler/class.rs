@@ -1,0 +1,566 @@
+//! What is remembered about all pods of one shape: which nodes can take one, and what each is worth.
+//!
+//! A node's own part (does it fit, how well) stands in `base`, by rank; a placement changes it on one node only, so a class that comes
+//! up again reads the snapshot's log and computes those nodes anew. What depends on pods elsewhere is in `spread` and `inter_pod`,
+//! which move their counts by the same log. What depends on the node alone is shared by all classes that ask for the same (`Fixed`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::columns::Columns;
+use super::framework::{Plugin, Rejection};
+use super::plugins::{
+    image_locality, inter_pod_affinity, node_affinity, node_declared_features, node_name,
+    node_ports, node_resources_balanced_allocation, node_resources_fit, node_unschedulable,
+    pod_topology_spread, taint_toleration,
+};
+use super::pod::{Pod, Preference, Shape};
+use super::profile::{FitArgs, Profile, Strategy};
+use super::selector::Term;
+use super::shapes::ShapeId;
+use super::snapshot::{NO_SHAPE, Seat, Snapshot};
+use super::wire::Toleration;
+
+/// What a node is worth that cannot take the pod.
+pub const NO: i32 = -1;
+
+/// All of a shape that the answers of `Fixed` depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FixedKey {
+    profile: usize,
+    pinned: String,
+    node_selector: std::collections::BTreeMap<String, String>,
+    required_terms: Option<Vec<Term>>,
+    preferences: Vec<Preference>,
+    tolerations: Vec<Toleration>,
+    needed_features: Vec<&'static str>,
+}
+
+impl FixedKey {
+    pub fn new(profile: usize, shape: &Shape) -> FixedKey {
+        FixedKey {
+            profile,
+            pinned: shape.pinned.clone(),
+            node_selector: shape.node_selector.clone(),
+            required_terms: shape.required_terms.clone(),
+            preferences: shape.preferences.clone(),
+            tolerations: shape.tolerations.clone(),
+            needed_features: shape.needed_features.clone(),
+        }
+    }
+}
+
+/// What nodes say by what they are, whatever is on them. By rank.
+#[derive(Debug)]
+pub struct Fixed {
+    structure: u64,
+    pub fits: Vec<bool>,
+    /// Raw scores; empty when all are zero.
+    pub taints: Vec<i64>,
+    pub affinity: Vec<i64>,
+}
+
+impl Fixed {
+    pub fn new(snapshot: &Snapshot, profile: &Profile, shape: &Shape) -> Fixed {
+        let seats = snapshot.seats();
+        let scores = |enabled: bool, score: &dyn Fn(&Seat) -> i64| -> Vec<i64> {
+            let all: Vec<i64> = if enabled {
+                seats.iter().map(score).collect()
+            } else {
+                Vec::new()
+            };
+            if all.iter().all(|one| *one == 0) {
+                Vec::new()
+            } else {
+                all
+            }
+        };
+        let by_taints = profile.weight(Plugin::TaintToleration) > 0;
+        let by_affinity =
+            profile.weight(Plugin::NodeAffinity) > 0 && node_affinity::scores(profile, shape);
+        Fixed {
+            structure: snapshot.structure(),
+            fits: seats
+                .iter()
+                .map(|seat| first_fixed(profile, shape, seat).is_none())
+                .collect(),
+            taints: scores(by_taints, &|seat| {
+                taint_toleration::score(shape, &seat.node)
+            }),
+            affinity: scores(by_affinity, &|seat| {
+                node_affinity::score(profile, shape, &seat.node)
+            }),
+        }
+    }
+
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.structure == snapshot.structure()
+    }
+}
+
+fn first_fixed(profile: &Profile, shape: &Shape, seat: &Seat) -> Option<Rejection> {
+    profile
+        .filters
+        .iter()
+        .find_map(|plugin| fixed(*plugin, profile, shape, seat))
+}
+
+/// Ask a plugin that looks at the node alone; None also for one that does not.
+fn fixed(plugin: Plugin, profile: &Profile, shape: &Shape, seat: &Seat) -> Option<Rejection> {
+    match plugin {
+        Plugin::NodeName => node_name::filter(shape, &seat.node),
+        Plugin::NodeUnschedulable => node_unschedulable::filter(shape, &seat.node),
+        Plugin::TaintToleration => taint_toleration::filter(shape, &seat.node),
+        Plugin::NodeAffinity => node_affinity::filter(profile, shape, &seat.node),
+        Plugin::NodeDeclaredFeatures => node_declared_features::filter(shape, &seat.node),
+        _ => None,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Matches {
+    spread: pod_topology_spread::Matches,
+    inter_pod: inter_pod_affinity::Matches,
+}
+
+#[derive(Debug)]
+pub struct Class {
+    pub shape: Arc<Shape>,
+    pub fixed: Arc<Fixed>,
+    /// The weighted sum of the scores that need no normalising, or `NO`. By rank.
+    pub base: Vec<i32>,
+    pub spread: Option<pod_topology_spread::Spread>,
+    pub inter_pod: Option<inter_pod_affinity::InterPod>,
+    matches: HashMap<ShapeId, Matches>,
+    /// How much of the log is in.
+    seen: usize,
+    pub last_used: u64,
+}
+
+impl Class {
+    pub fn new(
+        snapshot: &Snapshot,
+        profile: &Profile,
+        shape: Arc<Shape>,
+        fixed: Arc<Fixed>,
+    ) -> Class {
+        let mut class = Class {
+            shape,
+            fixed,
+            base: Vec::new(),
+            spread: None,
+            inter_pod: None,
+            matches: HashMap::new(),
+            seen: snapshot.log().len(),
+            last_used: 0,
+        };
+        class.score_all(snapshot, profile);
+        class.count_all(snapshot, profile);
+        class
+    }
+
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.fixed.is_of(snapshot)
+    }
+
+    /// Take in what happened since the class was used last. It must be of the snapshot's structure.
+    pub fn catch_up(&mut self, snapshot: &Snapshot, profile: &Profile) {
+        let news = snapshot.log().get(self.seen..).unwrap_or(&[]);
+        self.seen = snapshot.log().len();
+        if news.len() > snapshot.len() / 3 + 8 {
+            self.score_all(snapshot, profile);
+        } else {
+            for change in news {
+                let rank = change.rank as usize;
+                let score = self.local(snapshot, profile, rank);
+                if let Some(place) = self.base.get_mut(rank) {
+                    *place = score;
+                }
+            }
+        }
+        if self.inter_pod.is_none() && snapshot.pods_with_terms() > 0 && uses_inter_pod(profile) {
+            self.count_all(snapshot, profile);
+            return;
+        }
+        if self.spread.is_some() || self.inter_pod.is_some() {
+            for change in news.iter().filter(|change| change.shape != NO_SHAPE) {
+                self.count(
+                    snapshot,
+                    change.shape,
+                    change.rank as usize,
+                    i64::from(change.delta),
+                );
+            }
+        }
+        self.refresh();
+    }
+
+    fn refresh(&mut self) {
+        if let Some(spread) = &mut self.spread {
+            spread.refresh();
+        }
+    }
+
+    fn count_all(&mut self, snapshot: &Snapshot, profile: &Profile) {
+        self.matches.clear();
+        let spreads = profile.filters_with(Plugin::PodTopologySpread)
+            || profile.weight(Plugin::PodTopologySpread) > 0;
+        self.spread = if spreads {
+            pod_topology_spread::Spread::new(snapshot, profile, &self.shape)
+        } else {
+            None
+        };
+        let is_social = uses_inter_pod(profile)
+            && (snapshot.pods_with_terms() > 0 || !self.shape.inter_pod.is_empty());
+        self.inter_pod =
+            is_social.then(|| inter_pod_affinity::InterPod::new(snapshot, profile, &self.shape));
+        self.refresh();
+    }
+
+    fn count(&mut self, snapshot: &Snapshot, other: ShapeId, rank: usize, delta: i64) {
+        self.learn(snapshot, other);
+        let Some(matches) = self.matches.get(&other) else {
+            return;
+        };
+        if let Some(spread) = self
+            .spread
+            .as_mut()
+            .filter(|_| !matches.spread.is_nothing())
+        {
+            spread.apply(snapshot, matches.spread, rank, delta);
+        }
+        if let Some(inter_pod) = self
+            .inter_pod
+            .as_mut()
+            .filter(|_| !matches.inter_pod.is_nothing())
+        {
+            inter_pod.apply(snapshot, &matches.inter_pod, rank, delta);
+        }
+    }
+
+    /// Count a pod as it would be on the node, or gone, and forget it later by the opposite `delta`.
+    pub fn imagine(&mut self, snapshot: &Snapshot, other: ShapeId, rank: usize, delta: i64) {
+        if self.spread.is_none() && self.inter_pod.is_none() {
+            return;
+        }
+        self.learn(snapshot, other);
+        let Some(matches) = self.matches.get(&other) else {
+            return;
+        };
+        if let Some(spread) = &mut self.spread {
+            spread.apply_what_if(snapshot, matches.spread, rank, delta);
+            spread.refresh();
+        }
+        if let Some(inter_pod) = &mut self.inter_pod {
+            inter_pod.apply(snapshot, &matches.inter_pod, rank, delta);
+        }
+    }
+
+    fn learn(&mut self, snapshot: &Snapshot, other: ShapeId) {
+        if self.matches.contains_key(&other) {
+            return;
+        }
+        if let Some(shape) = snapshot.shapes.get(other) {
+            let spread = self
+                .spread
+                .as_ref()
+                .map_or_else(Default::default, |one| one.matches(&self.shape, shape));
+            let inter_pod = self
+                .inter_pod
+                .as_ref()
+                .map_or_else(Default::default, |one| {
+                    one.matches(snapshot, &self.shape, shape)
+                });
+            self.matches.insert(other, Matches { spread, inter_pod });
+        }
+    }
+
+    /// Return whether pods elsewhere decide where the pod may go.
+    pub fn is_social(&self, profile: &Profile) -> (bool, bool) {
+        let spread = self.spread.as_ref().is_some_and(|one| one.filters())
+            && profile.filters_with(Plugin::PodTopologySpread);
+        let inter_pod = self.inter_pod.as_ref().is_some_and(|one| one.filters())
+            && profile.filters_with(Plugin::InterPodAffinity);
+        (spread, inter_pod)
+    }
+
+    fn score_all(&mut self, snapshot: &Snapshot, profile: &Profile) {
+        let plain = profile.fit.strategy == Strategy::LeastAllocated
+            && profile.fit.resources == FitArgs::default().resources
+            && profile.balanced == ["cpu", "memory"]
+            && profile.filters_with(Plugin::NodeResourcesFit)
+            && snapshot.columns.is_exact();
+        if plain {
+            self.base.resize(snapshot.len(), NO);
+            let asked = Asked::new(profile, &self.shape);
+            score_columns(&snapshot.columns, &asked, &self.fixed.fits, &mut self.base);
+            self.finish_columns(snapshot, profile);
+        } else {
+            self.base = (0..snapshot.len())
+                .map(|rank| self.local(snapshot, profile, rank))
+                .collect();
+        }
+    }
+
+    /// Add what the columns do not hold.
+    fn finish_columns(&mut self, snapshot: &Snapshot, profile: &Profile) {
+        let by_image = if snapshot.has_images() {
+            profile.weight(Plugin::ImageLocality)
+        } else {
+            0
+        };
+        let has_ports =
+            !self.shape.host_ports.is_empty() && profile.filters_with(Plugin::NodePorts);
+        let has_scalars = !self.shape.requests.wanted_scalars.is_empty();
+        if by_image == 0 && !has_ports && !has_scalars {
+            return;
+        }
+        for (base, seat) in self
+            .base
+            .iter_mut()
+            .zip(snapshot.seats())
+            .filter(|(base, _)| **base >= 0)
+        {
+            let fits = (!has_ports || node_ports::fits(&self.shape, &seat.ports))
+                && (!has_scalars
+                    || node_resources_fit::fits_scalars(&profile.fit, &self.shape, seat));
+            if !fits {
+                *base = NO;
+            } else if by_image > 0 {
+                *base += (by_image
+                    * image_locality::score(&self.shape, &seat.images, snapshot.len()))
+                    as i32;
+            }
+        }
+    }
+
+    /// Return a node's own part.
+    fn local(&self, snapshot: &Snapshot, profile: &Profile, rank: usize) -> i32 {
+        let Some(seat) = snapshot
+            .seat(rank)
+            .filter(|_| self.fixed.fits.get(rank).copied().unwrap_or(false))
+        else {
+            return NO;
+        };
+        let shape = &self.shape;
+        let has_ports = !shape.host_ports.is_empty() && profile.filters_with(Plugin::NodePorts);
+        if has_ports && !node_ports::fits(shape, &seat.ports) {
+            return NO;
+        }
+        if profile.filters_with(Plugin::NodeResourcesFit)
+            && !node_resources_fit::fits(&profile.fit, shape, seat)
+        {
+            return NO;
+        }
+        [
+            Plugin::NodeResourcesFit,
+            Plugin::NodeResourcesBalancedAllocation,
+            Plugin::ImageLocality,
+        ]
+        .into_iter()
+        .map(|plugin| {
+            profile.weight(plugin) * own_score(plugin, snapshot, profile, shape, seat).unwrap_or(0)
+        })
+        .sum::<i64>() as i32
+    }
+
+    /// Ask all filters in turn whether the pod can go on the node as `seat` shows it. The first that says no is returned.
+    pub fn filter(
+        &self,
+        snapshot: &Snapshot,
+        profile: &Profile,
+        rank: usize,
+        seat: &Seat,
+    ) -> Option<(Plugin, Rejection)> {
+        let social = self.is_social(profile);
+        profile.filters.iter().find_map(|plugin| {
+            Some((
+                *plugin,
+                self.ask(*plugin, snapshot, profile, rank, seat, social)?,
+            ))
+        })
+    }
+
+    /// Ask one filter.
+    pub fn ask(
+        &self,
+        plugin: Plugin,
+        snapshot: &Snapshot,
+        profile: &Profile,
+        rank: usize,
+        seat: &Seat,
+        social: (bool, bool),
+    ) -> Option<Rejection> {
+        match plugin {
+            Plugin::NodePorts if !self.shape.host_ports.is_empty() => {
+                node_ports::filter(&self.shape, &seat.ports)
+            }
+            Plugin::NodeResourcesFit => node_resources_fit::filter(&profile.fit, &self.shape, seat),
+            Plugin::PodTopologySpread if social.0 => self
+                .spread
+                .as_ref()
+                .and_then(|one| one.filter(snapshot, rank)),
+            Plugin::InterPodAffinity if social.1 => self
+                .inter_pod
+                .as_ref()
+                .and_then(|one| one.filter(snapshot, rank)),
+            plugin => fixed(plugin, profile, &self.shape, seat),
+        }
+    }
+
+    /// Ask all filters, with the pods that wait for room on the node there and then without them: both must say yes.
+    /// Mirrors RunFilterPluginsWithNominatedPods.
+    pub fn filter_with_nominated(
+        &mut self,
+        snapshot: &Snapshot,
+        profile: &Profile,
+        pod: &Pod,
+        rank: usize,
+        seat: &Seat,
+    ) -> Option<(Plugin, Rejection)> {
+        let waiting: Vec<_> = snapshot
+            .nominated_to(rank)
+            .iter()
+            .filter(|(one, _)| counts_nominated(pod, one))
+            .cloned()
+            .collect();
+        if !waiting.is_empty() {
+            let social = self.is_social(profile);
+            let mut with = seat.sketch();
+            for (one, shape) in &waiting {
+                with.weigh(&one.shape, 1);
+                with.pods.push((Arc::clone(one), *shape));
+                self.imagine(snapshot, *shape, rank, 1);
+            }
+            let filters = profile.filters.iter();
+            let found = filters.copied().find_map(|plugin| {
+                Some((
+                    plugin,
+                    self.ask(plugin, snapshot, profile, rank, &with, social)?,
+                ))
+            });
+            for (_, shape) in &waiting {
+                self.imagine(snapshot, *shape, rank, -1);
+            }
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.filter(snapshot, profile, rank, seat)
+    }
+}
+
+/// Return whether a pod that waits for a node counts for this one.
+pub fn counts_nominated(pod: &Pod, waiting: &Pod) -> bool {
+    waiting.priority >= pod.priority
+        && (waiting.uid != pod.uid
+            || waiting.name != pod.name
+            || waiting.namespace != pod.namespace)
+}
+
+fn uses_inter_pod(profile: &Profile) -> bool {
+    profile.filters_with(Plugin::InterPodAffinity) || profile.weight(Plugin::InterPodAffinity) > 0
+}
+
+/// Return the score of a plugin that needs no normalising, or None when it has nothing to say about the pod.
+pub fn own_score(
+    plugin: Plugin,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    shape: &Shape,
+    seat: &Seat,
+) -> Option<i64> {
+    if profile.weight(plugin) == 0 {
+        return None;
+    }
+    match plugin {
+        Plugin::NodeResourcesFit => Some(node_resources_fit::score(&profile.fit, shape, seat)),
+        Plugin::NodeResourcesBalancedAllocation => {
+            node_resources_balanced_allocation::scores(&profile.balanced, shape)
+                .then(|| node_resources_balanced_allocation::score(&profile.balanced, shape, seat))
+        }
+        Plugin::ImageLocality => Some(image_locality::score(shape, &seat.images, snapshot.len())),
+        _ => None,
+    }
+}
+
+/// What a pod asks for, ready for `score_columns`.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    cpu: f64,
+    memory: f64,
+    storage: f64,
+    scored_cpu: f64,
+    scored_memory: f64,
+    held_cpu: f64,
+    held_memory: f64,
+    fit_weight: i32,
+    balanced_weight: i32,
+}
+
+impl Asked {
+    fn new(profile: &Profile, shape: &Shape) -> Asked {
+        let requests = &shape.requests;
+        // Where nothing is asked for, nothing can be short, however full the node is.
+        let or_nothing = |amount: i64| {
+            if amount > 0 {
+                amount as f64
+            } else {
+                f64::NEG_INFINITY
+            }
+        };
+        let balances = node_resources_balanced_allocation::scores(&profile.balanced, shape);
+        Asked {
+            cpu: or_nothing(requests.wanted.milli_cpu),
+            memory: or_nothing(requests.wanted.memory),
+            storage: or_nothing(requests.wanted.ephemeral_storage),
+            scored_cpu: requests.scored.0 as f64,
+            scored_memory: requests.scored.1 as f64,
+            held_cpu: requests.held.milli_cpu as f64,
+            held_memory: requests.held.memory as f64,
+            fit_weight: profile.weight(Plugin::NodeResourcesFit) as i32,
+            balanced_weight: if balances {
+                profile.weight(Plugin::NodeResourcesBalancedAllocation) as i32
+            } else {
+                0
+            },
+        }
+    }
+}
+
+/// NodeResourcesFit (LeastAllocated) and NodeResourcesBalancedAllocation over CPU and memory, for all nodes at once.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "all slices are cut to one length first, so that the loop has no bounds to check"
+)]
+fn score_columns(columns: &Columns, asked: &Asked, fits: &[bool], base: &mut [i32]) {
+    let n = base.len().min(fits.len()).min(columns.balance.len());
+    let (fits, base) = (&fits[..n], &mut base[..n]);
+    let (cpu_total, memory_total) = (&columns.cpu_total[..n], &columns.memory_total[..n]);
+    let (cpu_used, memory_used) = (&columns.cpu_used[..n], &columns.memory_used[..n]);
+    let (cpu_nonzero, memory_nonzero) = (&columns.cpu_nonzero[..n], &columns.memory_nonzero[..n]);
+    let (storage_free, pods_free, balance) = (
+        &columns.storage_free[..n],
+        &columns.pods_free[..n],
+        &columns.balance[..n],
+    );
+    let asked = *asked;
+    for i in 0..n {
+        let has_room = (asked.cpu <= cpu_total[i] - cpu_used[i])
+            & (asked.memory <= memory_total[i] - memory_used[i])
+            & (asked.storage <= storage_free[i])
+            & (pods_free[i] >= 1.0)
+            & fits[i];
+        let cpu = ((cpu_total[i] - cpu_nonzero[i] - asked.scored_cpu) * 100.0 / cpu_total[i])
+            .max(0.0) as i32;
+        let memory = ((memory_total[i] - memory_nonzero[i] - asked.scored_memory) * 100.0
+            / memory_total[i])
+            .max(0.0) as i32;
+        let cpu_share = ((cpu_used[i] + asked.held_cpu) / cpu_total[i]).min(1.0);
+        let memory_share = ((memory_used[i] + asked.held_memory) / memory_total[i]).min(1.0);
+        let after = ((1.0 - ((cpu_share - memory_share) / 2.0).abs()) * 100.0) as i32;
+        let score = asked.fit_weight * ((cpu + memory) / 2)
+            + asked.balanced_weight * (50 + (50 + after - balance[i]) / 2);
+        base[i] = if has_room { score } else { NO };
+    }
+}

@@ -1,0 +1,331 @@
+//! DefaultPreemption: make room for a pod by removing less important ones. Mirrors framework/preemption and plugins/defaultpreemption.
+//!
+//! Every node that refused the pod for want of something is looked at, none is left out. On each, all less important pods are taken
+//! away; if the pod then fits, they are put back one by one, the most important first, those protected by a disruption budget before
+//! the others, as long as the pod still fits. Of the nodes that remain the one is taken where least harm is done.
+
+use std::borrow::Cow;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::scheduler::class::Class;
+use crate::scheduler::diagnosis::histogram;
+use crate::scheduler::framework::Plugin;
+use crate::scheduler::plugins::node_resources_fit;
+use crate::scheduler::pod::Pod;
+use crate::scheduler::profile::Profile;
+use crate::scheduler::shapes::ShapeId;
+use crate::scheduler::snapshot::{Seat, Snapshot};
+
+/// A node and the pods that would have to go, the most important first.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    pub rank: usize,
+    pub victims: Vec<Arc<Pod>>,
+    /// How many victims a disruption budget protects.
+    pub violations: usize,
+}
+
+/// What came of preemption.
+#[derive(Debug)]
+pub enum Outcome {
+    Found(Candidate),
+    /// The pod may not preempt now; its nomination stays.
+    NotEligible(&'static str),
+    /// No node can be freed; a nomination is void. The words say why.
+    Nothing(String),
+}
+
+/// A pod, its shape, and its place among the pods of its node.
+type Seated = (Arc<Pod>, ShapeId, usize);
+
+/// Look for the node to free. `curable` are the ranks of nodes that refused the pod for something that may change;
+/// `nominated_is_hopeless` says that the node the pod waits for is not among them.
+pub fn preempt(
+    snapshot: &Snapshot,
+    profile: &Profile,
+    class: &mut Class,
+    pod: &Pod,
+    curable: &[usize],
+    nominated_is_hopeless: bool,
+) -> Outcome {
+    if pod.never_preempts {
+        return Outcome::NotEligible("not eligible due to preemptionPolicy=Never.");
+    }
+    if waits_for_victims(snapshot, pod) && !nominated_is_hopeless {
+        return Outcome::NotEligible(
+            "not eligible due to a terminating pod on the nominated node.",
+        );
+    }
+    let mut best: Option<Candidate> = None;
+    let mut reasons: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
+    let mut told = 0;
+    let is_plain = is_plain(snapshot, profile, class);
+    for &rank in curable {
+        let is_plain = is_plain && class.fixed.fits.get(rank).copied().unwrap_or(false);
+        match victims_on(snapshot, profile, class, pod, rank, is_plain) {
+            Ok(candidate) => {
+                if best.as_ref().is_none_or(|best| is_better(&candidate, best)) {
+                    best = Some(candidate);
+                }
+            }
+            Err(words) => {
+                told += 1;
+                for word in words {
+                    *reasons.entry(word).or_default() += 1;
+                }
+            }
+        }
+    }
+    if let Some(best) = best {
+        return Outcome::Found(best);
+    }
+    *reasons
+        .entry(Cow::Borrowed("Preemption is not helpful for scheduling"))
+        .or_default() += snapshot.len() - told;
+    Outcome::Nothing(format!(
+        "0/{} nodes are available: {}.",
+        snapshot.len(),
+        histogram(&reasons)
+    ))
+}
+
+/// Return whether pods that this pod preempted are still on their way out.
+fn waits_for_victims(snapshot: &Snapshot, pod: &Pod) -> bool {
+    let seat = snapshot
+        .rank(&pod.nominated_node_name)
+        .and_then(|rank| snapshot.seat(rank));
+    seat.is_some_and(|seat| {
+        seat.pods
+            .iter()
+            .any(|(other, _)| other.priority < pod.priority && other.is_preempted)
+    })
+}
+
+/// Return whether nothing but CPU, memory, storage and the number of pods decides.
+fn is_plain(snapshot: &Snapshot, profile: &Profile, class: &Class) -> bool {
+    let shape = &class.shape;
+    class.is_social(profile) == (false, false)
+        && !snapshot.has_nominations()
+        && shape.host_ports.is_empty()
+        && shape.volumes.is_empty()
+        && shape.requests.wanted_scalars.is_empty()
+        && profile.filters_with(Plugin::NodeResourcesFit)
+}
+
+/// Return the pods that must go from the node, or why that does not help.
+fn victims_on(
+    snapshot: &Snapshot,
+    profile: &Profile,
+    class: &mut Class,
+    pod: &Pod,
+    rank: usize,
+    is_plain: bool,
+) -> Result<Candidate, Vec<Cow<'static, str>>> {
+    let seat = snapshot.seat(rank).ok_or_else(Vec::new)?;
+    let less_important = seat
+        .pods
+        .iter()
+        .enumerate()
+        .filter(|(_, (other, _))| other.priority < pod.priority);
+    let mut potential: Vec<Seated> = less_important
+        .map(|(at, (other, shape))| (Arc::clone(other), *shape, at))
+        .collect();
+    if potential.is_empty() {
+        return Err(vec![Cow::Borrowed(
+            "No preemption victims found for incoming pod",
+        )]);
+    }
+    let mut trial = Trial {
+        snapshot,
+        profile,
+        class,
+        pod,
+        rank,
+        seat: if is_plain {
+            seat.totals()
+        } else {
+            seat.sketch()
+        },
+        is_plain,
+    };
+    for victim in &potential {
+        trial.remove(victim);
+    }
+    if let Err(words) = trial.verdict() {
+        for victim in &potential {
+            trial.put_back(victim);
+        }
+        return Err(words);
+    }
+    potential.sort_by(by_importance);
+    let (protected, others) = by_protection(snapshot, potential);
+    let mut violations = 0;
+    let is_mixed = !protected.is_empty() && !others.is_empty();
+    let mut victims: Vec<Seated> = Vec::new();
+    for (victim, is_protected) in protected
+        .into_iter()
+        .map(|one| (one, true))
+        .chain(others.into_iter().map(|one| (one, false)))
+    {
+        trial.put_back(&victim);
+        if !trial.fits() {
+            trial.remove(&victim);
+            violations += usize::from(is_protected);
+            victims.push(victim);
+        }
+    }
+    for victim in &victims {
+        trial.put_back(victim);
+    }
+    if is_mixed {
+        victims.sort_by(by_importance);
+    }
+    if victims.is_empty() {
+        return Err(vec![Cow::Owned(format!(
+            "expected at least one victim pod on node \"{}\"",
+            seat.node.name
+        ))]);
+    }
+    Ok(Candidate {
+        rank,
+        victims: victims.into_iter().map(|(victim, ..)| victim).collect(),
+        violations,
+    })
+}
+
+/// A node on which pods are taken away and put back in thought.
+struct Trial<'a> {
+    snapshot: &'a Snapshot,
+    profile: &'a Profile,
+    class: &'a mut Class,
+    pod: &'a Pod,
+    rank: usize,
+    seat: Seat,
+    is_plain: bool,
+}
+
+impl Trial<'_> {
+    fn remove(&mut self, (victim, shape, _): &Seated) {
+        if self.is_plain {
+            self.seat.requested.subtract(victim.shape.requests.held);
+            return;
+        }
+        self.seat.weigh(&victim.shape, -1);
+        self.seat.pods.retain(|(one, _)| !Arc::ptr_eq(one, victim));
+        self.class.imagine(self.snapshot, *shape, self.rank, -1);
+    }
+
+    fn put_back(&mut self, (victim, shape, _): &Seated) {
+        if self.is_plain {
+            self.seat.requested.add(victim.shape.requests.held);
+            return;
+        }
+        self.seat.weigh(&victim.shape, 1);
+        self.seat.pods.push((Arc::clone(victim), *shape));
+        self.class.imagine(self.snapshot, *shape, self.rank, 1);
+    }
+
+    fn fits(&mut self) -> bool {
+        if self.is_plain {
+            node_resources_fit::fits(&self.profile.fit, &self.class.shape, &self.seat)
+        } else {
+            self.verdict().is_ok()
+        }
+    }
+
+    fn verdict(&mut self) -> Result<(), Vec<Cow<'static, str>>> {
+        if self.is_plain && self.fits() {
+            return Ok(());
+        }
+        match self.class.filter_with_nominated(
+            self.snapshot,
+            self.profile,
+            self.pod,
+            self.rank,
+            &self.seat,
+        ) {
+            None => Ok(()),
+            Some((_, why)) => Err(why.reasons),
+        }
+    }
+}
+
+/// Order pods by importance, the most important first: higher priority, then the longer running.
+fn by_importance((one, _, place): &Seated, (other, _, other_place): &Seated) -> Ordering {
+    let by_start = || match (one.start_time.is_empty(), other.start_time.is_empty()) {
+        // A pod without a start time counts as starting when it is looked at, which is in the order of the node's pods.
+        (true, true) => place.cmp(other_place),
+        (true, false) => Ordering::Greater,
+        (false, true) => Ordering::Less,
+        (false, false) => one.start_time.cmp(&other.start_time),
+    };
+    other.priority.cmp(&one.priority).then_with(by_start)
+}
+
+/// Split pods into those whose removal breaks a disruption budget and the others. Mirrors FilterVictimsWithPDBViolation.
+fn by_protection(snapshot: &Snapshot, pods: Vec<Seated>) -> (Vec<Seated>, Vec<Seated>) {
+    let budgets = &snapshot.cluster.budgets;
+    if budgets.is_empty() {
+        return (Vec::new(), pods);
+    }
+    let mut allowed: Vec<i64> = budgets
+        .values()
+        .map(|one| one.disruptions_allowed)
+        .collect();
+    pods.into_iter().partition(|(pod, ..)| {
+        if pod.shape.labels.is_empty() {
+            return false;
+        }
+        for (((namespace, _), budget), left) in budgets.iter().zip(&mut allowed) {
+            let covers = *namespace == pod.namespace
+                && !budget.selector.is_empty()
+                && budget.selector.matches(&pod.shape.labels);
+            if !covers || budget.disrupted_pods.contains(&pod.name) {
+                continue;
+            }
+            *left -= 1;
+            if *left < 0 {
+                return true;
+            }
+        }
+        false
+    })
+}
+
+/// Return whether less harm is done on this node; of equals the first one stays. Mirrors pickOneNodeForPreemption.
+fn is_better(one: &Candidate, other: &Candidate) -> bool {
+    let harm = |candidate: &Candidate| {
+        let highest = candidate
+            .victims
+            .first()
+            .map_or(i32::MIN, |pod| pod.priority);
+        let sum: i64 = candidate
+            .victims
+            .iter()
+            .map(|pod| i64::from(pod.priority) + (1 << 31))
+            .sum();
+        (candidate.violations, highest, sum, candidate.victims.len())
+    };
+    let earliest = |candidate: &Candidate| -> Option<String> {
+        let highest = candidate.victims.iter().map(|pod| pod.priority).max()?;
+        let of_these = candidate
+            .victims
+            .iter()
+            .filter(|pod| pod.priority == highest);
+        of_these
+            .map(|pod| {
+                if pod.start_time.is_empty() {
+                    "9".to_string()
+                } else {
+                    pod.start_time.clone()
+                }
+            })
+            .min()
+    };
+    match harm(one).cmp(&harm(other)) {
+        Ordering::Equal => Reverse(earliest(one)) < Reverse(earliest(other)),
+        order => order == Ordering::Less,
+    }
+}
