@@ -16,6 +16,7 @@ _COMMANDS = {
     "server": "korch.cmd.server:server",
     "controller-manager": "korch.cmd.controller_manager:controller_manager",
     "scheduler": "korch.cmd.scheduler:scheduler",
+    "explain": "korch.cmd.explain:explain",
     "proxy": "korch.cmd.proxy:proxy",
     "store": "korch.cmd.store:store",
 }
@@ -28,6 +29,7 @@ _HELP = {
     "server": "Run the API server, with controllers and scheduler unless told otherwise.",
     "controller-manager": "Run the controllers against a server.",
     "scheduler": "Run the scheduler against a server.",
+    "explain": "Say why a pod is on its node, or why it is on none.",
     "proxy": "Run the service proxy of one node.",
     "store": "Serve, back up, restore, check and read the store.",
 }

@@ -68,4 +68,3 @@ class Others:
             self._news[resource.kind, meta.key] = raw
 
         informer.on(add=note, update=lambda _, new: note(new), delete=note)
-

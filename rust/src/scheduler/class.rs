@@ -12,7 +12,8 @@ use super::framework::{Plugin, Rejection};
 use super::plugins::{
     image_locality, inter_pod_affinity, node_affinity, node_declared_features, node_name,
     node_ports, node_resources_balanced_allocation, node_resources_fit, node_unschedulable,
-    pod_topology_spread, taint_toleration,
+    node_volume_limits, pod_topology_spread, taint_toleration, volume_binding, volume_restrictions,
+    volume_zone,
 };
 use super::pod::{Pod, Preference, Shape};
 use super::profile::{FitArgs, Profile, Strategy};
@@ -123,6 +124,14 @@ struct Matches {
     inter_pod: inter_pod_affinity::Matches,
 }
 
+/// What a pod's volumes ask of a node; found anew for each cycle.
+#[derive(Debug, Default)]
+pub struct Volumes {
+    conflicts: usize,
+    claims: volume_binding::Claims,
+    places: volume_zone::Places,
+}
+
 #[derive(Debug)]
 pub struct Class {
     pub shape: Arc<Shape>,
@@ -131,6 +140,7 @@ pub struct Class {
     pub base: Vec<i32>,
     pub spread: Option<pod_topology_spread::Spread>,
     pub inter_pod: Option<inter_pod_affinity::InterPod>,
+    pub volumes: Option<Volumes>,
     matches: HashMap<ShapeId, Matches>,
     /// How much of the log is in.
     seen: usize,
@@ -150,6 +160,7 @@ impl Class {
             base: Vec::new(),
             spread: None,
             inter_pod: None,
+            volumes: None,
             matches: HashMap::new(),
             seen: snapshot.log().len(),
             last_used: 0,
@@ -364,6 +375,58 @@ impl Class {
         .sum::<i64>() as i32
     }
 
+    /// Look at the pod's claims. The words of a plugin are returned when no node can help.
+    pub fn look_at_volumes(
+        &mut self,
+        snapshot: &Snapshot,
+        profile: &Profile,
+    ) -> Option<(Plugin, Rejection)> {
+        let shape = &self.shape;
+        if shape.volumes.is_empty() {
+            return None;
+        }
+        let refuse = |plugin: Plugin, words: String| {
+            let reasons = vec![std::borrow::Cow::Owned(words)];
+            let code = super::framework::Code::UnschedulableAndUnresolvable;
+            profile
+                .filters_with(plugin)
+                .then_some((plugin, Rejection { code, reasons }))
+        };
+        let mut volumes = Volumes {
+            places: volume_zone::places(snapshot, shape),
+            ..Volumes::default()
+        };
+        match volume_restrictions::conflicts(snapshot, shape) {
+            Ok(conflicts) => volumes.conflicts = conflicts,
+            Err(words) => return refuse(Plugin::VolumeRestrictions, words),
+        }
+        match volume_binding::claims(snapshot, shape) {
+            Ok(claims) => volumes.claims = claims,
+            Err(words) => return refuse(Plugin::VolumeBinding, words),
+        }
+        self.volumes = Some(volumes);
+        None
+    }
+
+    /// Return whether the pod's volumes can be had on the node.
+    pub fn fits_volumes(&self, snapshot: &Snapshot, profile: &Profile, rank: usize) -> bool {
+        let plugins = [
+            Plugin::VolumeRestrictions,
+            Plugin::NodeVolumeLimits,
+            Plugin::VolumeBinding,
+            Plugin::VolumeZone,
+        ];
+        let mut enabled = plugins
+            .into_iter()
+            .filter(|plugin| profile.filters_with(*plugin));
+        snapshot.seat(rank).is_some_and(|seat| {
+            enabled.all(|plugin| {
+                self.ask(plugin, snapshot, profile, rank, seat, (false, false))
+                    .is_none()
+            })
+        })
+    }
+
     /// Ask all filters in turn whether the pod can go on the node as `seat` shows it. The first that says no is returned.
     pub fn filter(
         &self,
@@ -404,6 +467,21 @@ impl Class {
                 .inter_pod
                 .as_ref()
                 .and_then(|one| one.filter(snapshot, rank)),
+            Plugin::VolumeRestrictions => self
+                .volumes
+                .as_ref()
+                .and_then(|one| volume_restrictions::filter(&self.shape, seat, one.conflicts)),
+            Plugin::NodeVolumeLimits => self
+                .volumes
+                .as_ref()
+                .and_then(|_| node_volume_limits::filter(&snapshot.cluster, &self.shape, seat)),
+            Plugin::VolumeBinding => self.volumes.as_ref().and_then(|one| {
+                volume_binding::filter(snapshot, &self.shape, &one.claims, &seat.node)
+            }),
+            Plugin::VolumeZone => self
+                .volumes
+                .as_ref()
+                .and_then(|one| volume_zone::filter(&one.places, &seat.node)),
             plugin => fixed(plugin, profile, &self.shape, seat),
         }
     }

@@ -75,6 +75,17 @@ impl Cycle<'_> {
                 curable: Vec::new(),
             });
         }
+        if let Some((plugin, why)) = self.class.look_at_volumes(self.snapshot, self.profile) {
+            let mut diagnosis = Diagnosis {
+                nodes,
+                ..Diagnosis::default()
+            };
+            diagnosis.reject_all(plugin, &why);
+            return Outcome::Unschedulable(Failure {
+                diagnosis,
+                curable: Vec::new(),
+            });
+        }
         if let Some(rank) = self.nominated() {
             return Outcome::Node(rank);
         }
@@ -154,6 +165,11 @@ impl Cycle<'_> {
         }
         if let Some(inter_pod) = self.class.inter_pod.as_ref().filter(|_| is_social) {
             inter_pod.mask(self.snapshot, &mut fits);
+        }
+        if self.class.volumes.is_some() {
+            for (rank, fit) in fits.iter_mut().enumerate().filter(|(_, fit)| **fit) {
+                *fit = self.class.fits_volumes(self.snapshot, self.profile, rank);
+            }
         }
         if self.snapshot.has_nominations() {
             for (rank, fit) in fits.iter_mut().enumerate().filter(|(_, fit)| **fit) {

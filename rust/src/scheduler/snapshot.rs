@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cluster::{Cluster, Effect};
 use super::columns::Columns;
 use super::node::Node;
-use super::pod::{HostPort, Pod, Shape};
+use super::pod::{HostPort, Pod, Shape, VolumeUse};
 use super::requests::{Amounts, Scalars};
 use super::shapes::{ShapeId, Shapes};
 use super::topology::Topologies;
@@ -94,6 +94,8 @@ pub struct Snapshot {
     nominated: HashMap<String, String>,
     /// How many placed pods have inter-pod terms.
     with_terms: usize,
+    /// How many placed pods use each claim, by namespace and name.
+    claim_users: HashMap<(String, String), usize>,
 }
 
 impl Snapshot {
@@ -153,6 +155,29 @@ impl Snapshot {
         self.pods
             .values()
             .map(|placed| (&placed.pod, placed.node.as_str()))
+    }
+
+    /// Return how many placed pods use the claim.
+    pub fn claim_users(&self, namespace: &str, claim: &str) -> usize {
+        let key = (namespace.to_string(), claim.to_string());
+        self.claim_users.get(&key).copied().unwrap_or(0)
+    }
+
+    fn use_claims(&mut self, shape: &Shape, comes: bool) {
+        for volume in &shape.volumes {
+            let VolumeUse::Claim { name, .. } = volume else {
+                continue;
+            };
+            let users = self
+                .claim_users
+                .entry((shape.namespace.clone(), name.clone()))
+                .or_default();
+            *users = if comes {
+                *users + 1
+            } else {
+                users.saturating_sub(1)
+            };
+        }
     }
 
     /// Return how many placed pods have inter-pod terms.
@@ -344,6 +369,7 @@ impl Snapshot {
         };
         self.shapes.release(placed.shape);
         self.with_terms -= usize::from(!placed.pod.shape.inter_pod.is_empty());
+        self.use_claims(&placed.pod.shape, false);
         match self.slots.get(&placed.node).copied() {
             Some(slot) => self.discharge(slot, &placed.pod, placed.shape),
             None => {
@@ -436,6 +462,7 @@ impl Snapshot {
         }
         self.shapes.hold(shape);
         self.with_terms += usize::from(!pod.shape.inter_pod.is_empty());
+        self.use_claims(&pod.shape, true);
         self.pods.insert(
             key,
             Placed {

@@ -57,6 +57,6 @@ def test_bytes_that_are_no_object_are_refused_and_change_nothing() -> None:
         engine.upsert([node("n1"), b"{"], [])
     with pytest.raises(ValueError, match="cannot read Pod"):
         engine.schedule([pod("a"), b"[1]"], now_ms=0, seed=0)
-    with pytest.raises(ValueError, match="no such kind: Service"):
-        engine.remove("Service", ["a"])
+    with pytest.raises(ValueError, match="profiles"):
+        native.Scheduler(b'{"kind": "KubeSchedulerConfiguration", "apiVersion": "kubescheduler.config.k8s.io/v1", "profiles": [{}, {}]}')
     assert engine.stats() == {"nodes": 0, "pods": 0}

@@ -10,11 +10,15 @@ from typing import Any
 import orjson
 import pytest
 
-from korch.api.gvk import EVENTS, NODES, PODS, ResourceRef
+from korch.api.errors import NotFound
+from korch.api.gvk import EVENTS, NODES, PODS, SERVICES, ResourceRef
+from korch.cli.explain import explain_table
 from korch.client.informer import Informers
 from korch.client.protocol import DeleteOptions
 from korch.runtime.context import Runtime
 from korch.runtime.rng import Rng
+from korch.scheduler.explain import explain_pod
+from korch.scheduler.others import POD_DISRUPTION_BUDGETS
 from korch.scheduler.queue import Place
 from korch.scheduler.scheduler import Scheduler
 from korch.testing.bare import BareClient
@@ -68,9 +72,9 @@ async def until(is_so: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def scheduling(client: BareClient) -> AsyncIterator[Scheduler]:
+async def scheduling(client: BareClient, config: bytes | None = None) -> AsyncIterator[Scheduler]:
     runtime = Runtime(rng=Rng(1))
-    scheduler = Scheduler(client, Informers(client, runtime), runtime)
+    scheduler = Scheduler(client, Informers(client, runtime), runtime, config=config)
     task = asyncio.ensure_future(scheduler.run())
     try:
         yield scheduler
@@ -136,6 +140,96 @@ async def test_room_freed_by_a_deleted_pod_is_given_to_one_that_waits(client: Ba
         await until(lambda: condition(client, "second"))
         await client.delete(PODS, "first", namespace="d", options=DeleteOptions(grace_period_s=0))
         await until(lambda: node_of(client, "second"))
+
+
+async def test_a_more_important_pod_makes_room_for_itself(client: BareClient) -> None:
+    await add_node(client, "n1", cpu="2")
+    await add_pod(client, "low", cpu="2", terminationGracePeriodSeconds=20)
+    async with scheduling(client):
+        await until(lambda: node_of(client, "low"))
+        await add_pod(client, "high", cpu="2", priority=1000)
+        await until(lambda: _is_terminating(client, "low"))
+        victim = (await pod(client, "low"))["status"]["conditions"][-1]
+        assert (victim["type"], victim["status"], victim["reason"]) == ("DisruptionTarget", "True", "PreemptionByScheduler")
+        assert victim["message"] == "default-scheduler: preempting to accommodate a higher priority pod"
+        uid = (await pod(client, "high"))["metadata"]["uid"]
+        await until(lambda: _has_event(client, "low", "Preempted"))
+        assert ("Normal", "Preempted", f"Preempted by pod {uid} on node n1") in await events(client, "low")
+        assert (await pod(client, "high"))["status"]["nominatedNodeName"] == "n1"
+        # While the victim is on its way out the room is kept: a pod of less importance does not slip in.
+        await client.delete(PODS, "low", namespace="d", options=DeleteOptions(grace_period_s=0))
+        await add_pod(client, "quick", cpu="2", priority=10)
+        await until(lambda: node_of(client, "high"))
+        assert await node_of(client, "quick") == ""
+
+
+async def _is_terminating(client: BareClient, name: str) -> bool:
+    return "deletionTimestamp" in (await pod(client, name))["metadata"]
+
+
+async def _has_event(client: BareClient, name: str, reason: str) -> bool:
+    return any(one[1] == reason for one in await events(client, name))
+
+
+async def test_a_disruption_budget_decides_who_has_to_go(client: BareClient) -> None:
+    await add_node(client, "n1", cpu="2")
+    for name, app in (("guarded", "db"), ("loose", "web")):
+        container = {"name": "c", "image": "app", "resources": {"requests": {"cpu": "1"}}}
+        spec = {"containers": [container], "nodeName": "n1"}
+        await client.create(PODS, {"metadata": {"name": name, "labels": {"app": app}}, "spec": spec}, namespace="d")
+    budget = {"metadata": {"name": "b"}, "spec": {"selector": {"matchLabels": {"app": "db"}}}, "status": {"disruptionsAllowed": 0}}
+    await client.create(POD_DISRUPTION_BUDGETS, budget, namespace="d")
+    async with scheduling(client):
+        await add_pod(client, "high", cpu="1", priority=1000)
+        await until(lambda: _is_terminating(client, "loose"))
+        assert not await _is_terminating(client, "guarded")
+
+
+async def test_profiles_say_whose_pods_are_scheduled_and_how(client: BareClient) -> None:
+    await add_node(client, "n1", spec=TAINTED)
+    profiles = [
+        {"schedulerName": "lenient", "plugins": {"multiPoint": {"disabled": [{"name": "TaintToleration"}]}}},
+        {"schedulerName": "strict"},
+    ]
+    config = orjson.dumps({"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration", "profiles": profiles})
+    for name in ("lenient", "strict", "default-scheduler"):
+        await add_pod(client, name, schedulerName=name)
+    async with scheduling(client, config):
+        await until(lambda: node_of(client, "lenient"))
+        await until(lambda: condition(client, "strict"))
+        assert "untolerated taint" in (await condition(client, "strict"))["message"]
+        assert await condition(client, "default-scheduler") == {}
+
+
+async def test_pods_of_a_service_are_spread_over_zones(client: BareClient) -> None:
+    for name, zone in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+        await add_node(client, name)
+        await client.patch(NODES, name, {"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}})
+    await client.create(SERVICES, {"metadata": {"name": "s"}, "spec": {"selector": {"app": "web"}}}, namespace="d")
+    async with scheduling(client):
+        for number in range(4):
+            container = {"name": "c", "image": "app"}
+            body = {
+                "metadata": {"name": f"w{number}", "labels": {"app": "web"}},
+                "spec": {"containers": [container], "schedulerName": "default-scheduler"},
+            }
+            await client.create(PODS, body, namespace="d")
+        await until(lambda: _all_bound(client, 4))
+        assert sorted([(await node_of(client, f"w{number}"))[0] for number in range(4)]) == ["a", "a", "b", "b"]
+
+
+async def test_explain_needs_nothing_but_an_api_server(client: BareClient) -> None:
+    await add_node(client, "n1")
+    await add_node(client, "n2", cpu="1")
+    await add_pod(client, "p", cpu="2", nodeName="n1")
+    matrix = await explain_pod(client, "d", "p")
+    assert (matrix["node"], [row["feasible"] for row in matrix["nodes"]]) == ("n1", [True, False])
+    assert matrix["nodes"][1]["filters"] == {"NodeResourcesFit": ["Insufficient cpu"]}
+    lines = explain_table(matrix).splitlines()
+    assert lines[0] == "d/p: n1"
+    assert lines[3].startswith("n1*  ") and lines[4].endswith("NodeResourcesFit: Insufficient cpu")
+    with pytest.raises(NotFound):
+        await explain_pod(client, "d", "none")
 
 
 async def test_a_taint_that_is_lifted_lets_a_waiting_pod_in(client: BareClient) -> None:
