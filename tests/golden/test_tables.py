@@ -14,7 +14,8 @@ from tests.golden.samples import NOW, PODS
 from tests.golden.samples import SAMPLES as FIRST_SAMPLES
 
 SAMPLES = FIRST_SAMPLES | KIND_SAMPLES
-KINDS = {(one.group, one.plural): one for one in reversed(catalogue().all())}
+# Of a group's versions the newest.
+KINDS = {(one.group, one.plural): one for one in sorted(catalogue().all(), key=lambda one: one.version)}
 STORED = [key for key, one in KINDS.items() if not one.is_virtual]
 
 
@@ -22,9 +23,13 @@ def printed(resource: Resource) -> str:
     """Return the table of the kind's samples as text: columns with priority 1 are in brackets."""
     table = to_table(resource, SAMPLES[resource.group, resource.plural], list_meta={"resourceVersion": "7"}, now=NOW)
     head = [f"[{one['name']}]" if one["priority"] else one["name"] for one in table["columnDefinitions"]]
-    rows = [head, *([str(cell) for cell in row["cells"]] for row in table["rows"])]
+    rows = [head, *([shown(cell) for cell in row["cells"]] for row in table["rows"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     return "".join("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
+
+
+def shown(cell: object) -> str:
+    return str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
 def test_every_stored_kind_has_samples() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from korch.api.errors import BadRequest, MethodNotAllowed, NoSuchPath
+from korch.api.errors import BadRequest, MethodNotAllowed, NoSuchPath, NotFound
 from korch.apiserver import objects
 from korch.apiserver.encoding import dump, list_body
 from korch.apiserver.identity import User
@@ -30,6 +30,8 @@ class Dispatch:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.answerers: dict[tuple[str, str, str], Answerer] = {}
+        # Kinds that are made when they are asked for: (group, plural) -> all objects now.
+        self.computed: dict[tuple[str, str], Callable[[], list[Object]]] = {}
 
     def target(
         self, user: User, *, group: str, version: str, plural: str, namespace: str = "", name: str = "", subresource: str = ""
@@ -47,6 +49,11 @@ class Dispatch:
     def get(self, target: Target) -> bytes:
         """Return one object, or one of its subresources. Raises NotFound, MethodNotAllowed."""
         self.pipeline.require_verb(target, "get")
+        if (compute := self.computed.get((target.resource.group, target.resource.plural))) is not None:
+            found = next((one for one in compute() if one["metadata"]["name"] == target.name), None)
+            if found is None:
+                raise NotFound(target.resource.group, target.resource.plural, target.name)
+            return dump(found)
         if target.subresource == "scale":
             return scale.get(self.pipeline, target)
         if target.subresource in ("", "status") or self._shows_parent(target):
@@ -56,6 +63,8 @@ class Dispatch:
     def list(self, target: Target, options: ReadOptions) -> ListPage:
         """Return a page of the collection. Raises BadRequest, Invalid, Expired, MethodNotAllowed."""
         self.pipeline.require_verb(target, "list")
+        if (compute := self.computed.get((target.resource.group, target.resource.plural))) is not None:
+            return ListPage([dump(one) for one in compute()], self.pipeline.records.storage.revision())
         return list_page(self.pipeline.records.storage, target, options)
 
     async def create(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
@@ -80,7 +89,7 @@ class Dispatch:
             return await scale.update(self.pipeline, target, body, options)
         if target.subresource == "finalize":
             return await self._finalize(target, body, options)
-        if target.subresource in ("", "status"):
+        if target.subresource in ("", "status", *target.resource.strategy.parts):
             return await self.pipeline.update(target, body, options)
         raise MethodNotAllowed()
 
@@ -89,7 +98,7 @@ class Dispatch:
         self.pipeline.require_verb(target, "patch")
         if target.subresource == "scale":
             return await scale.patch(self.pipeline, target, patch, patch_type, options)
-        if target.subresource in ("", "status"):
+        if target.subresource in ("", "status", *target.resource.strategy.parts):
             return await self.pipeline.patch(target, patch, patch_type, options)
         raise MethodNotAllowed()
 

@@ -6,6 +6,7 @@ the outcome that the client gets. They read no store and no clock. Mirrors apise
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from korch.api.errors import BadRequest, Cause, Conflict, Invalid
@@ -122,6 +123,20 @@ def prepare_status_update(resource: Resource, new: Object, old: Object, context:
     causes = validate_object_meta_update(new, old) + _metadata_causes(resource, new)
     causes += strategy.validate_status_update(new, old)
     _raise_if(resource, new, causes)
+
+
+def prepare_part_update(part: str) -> Callable[[Resource, Object, Object, Context], None]:
+    """Return the preparation of an update through the subresource `part`, which the kind's strategy describes."""
+
+    def prepare(resource: Resource, new: Object, old: Object, context: Context) -> None:
+        keep_system_fields(new, old)
+        change, check = resource.strategy.parts[part]
+        change(new, old, context)
+        if resource.strategy.has_generation and new.get("spec") != old.get("spec"):
+            new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
+        _raise_if(resource, new, validate_object_meta_update(new, old) + _metadata_causes(resource, new) + check(new, old))
+
+    return prepare
 
 
 def keep_system_fields(new: Object, old: Object) -> None:

@@ -385,7 +385,8 @@ class Pipeline:
         return allocator.claim_delete(obj)
 
     def _context(self, target: Target) -> Context:
-        return Context(now=self.runtime.clock.now(), user=target.user.name)
+        user = target.user
+        return Context(now=self.runtime.clock.now(), user=user.name, uid=user.uid, groups=user.groups, extra=user.extra)
 
     def require_verb(self, target: Target, verb: str) -> None:
         """Raise MethodNotAllowed unless the kind (or its subresource) serves `verb`."""
@@ -397,6 +398,8 @@ class Pipeline:
 
 
 def _prepare_for(target: Target) -> Prepare:
+    if target.subresource in target.resource.strategy.parts:
+        return objects.prepare_part_update(target.subresource)
     return objects.prepare_status_update if target.subresource == "status" else objects.prepare_update
 
 

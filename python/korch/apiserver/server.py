@@ -8,7 +8,7 @@ objects right and ends the open watches when it is cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ from korch.apiserver.authn import reviews
 from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
 from korch.apiserver.authz.escalation import EscalationCheck
 from korch.apiserver.authz.node import node_of
-from korch.apiserver.authz.policy import ensure_policy
+from korch.apiserver.authz.policy import missing_policy
 from korch.apiserver.authz.rbac import Rbac
 from korch.apiserver.authz.rules import EVERYTHING
 from korch.apiserver.bootstrap import Bootstrap
@@ -44,6 +44,7 @@ from korch.apiserver.openapi import OpenAPI
 from korch.apiserver.pipeline import Pipeline, Target
 from korch.apiserver.records import Records, load
 from korch.apiserver.resource_endpoint import ResourceEndpoint
+from korch.apiserver.system_objects import missing_objects
 from korch.resources.openapi import native_schema
 from korch.resources.resource import Catalogue
 from korch.runtime.context import Runtime
@@ -93,6 +94,8 @@ class ApiServer:
             allocators={("", "services"): self.services},
         )
         self.dispatch = Dispatch(self.pipeline)
+        self._components: dict[str, Callable[[], str]] = {"etcd-0": self._storage_problem}
+        self.dispatch.computed["", "componentstatuses"] = self._component_statuses
         self._add_reviews()
         self._rebuild_services()
         self.metrics = Metrics()
@@ -102,7 +105,7 @@ class ApiServer:
             address=config.advertise_host,
             port=config.advertise_port,
         )
-        self._has_policy = config.rbac is None
+        self._has_policy = False
         self.health = Health(
             live={"ping": lambda: "", "storage": self._storage_problem},
             ready={
@@ -166,12 +169,19 @@ class ApiServer:
     async def run(self) -> None:
         """Keep the system's objects right; returns only when cancelled, and then ends all watches."""
         try:
-            if self._config.rbac is not None:
-                await ensure_policy(self._records, self._runtime)
-                self._has_policy = True
+            await self._provide()
             await self._bootstrap.run()
         finally:
             self.close_streams()
+
+    async def _provide(self) -> None:
+        """Make what the system needs from the start, in one commit. Raises native.StoreError."""
+        operations = missing_objects(self._records, self._catalogue, self._runtime, service_cidr=self._config.service_cidr)
+        if self._config.rbac is not None:
+            operations += missing_policy(self._records, self._runtime)
+        if operations:
+            await self._storage.commit(operations)
+        self._has_policy = True
 
     def close_streams(self) -> None:
         """End every open watch and turn unready, so that an HTTP server in front can finish its connections."""
@@ -213,6 +223,20 @@ class ApiServer:
 
         answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, tokens)
         answerers["", "serviceaccounts", "token"] = request_token
+
+    def add_component(self, name: str, problem: Callable[[], str]) -> None:
+        """Show a part of the control plane as ComponentStatus `name`; `problem()` says what is wrong with it, "" for nothing."""
+        self._components[name] = problem
+
+    def _component_statuses(self) -> list[Object]:
+        found: list[Object] = []
+        for name, problem in sorted(self._components.items()):
+            wrong = problem()
+            condition = (
+                {"type": "Healthy", "status": "False", "error": wrong} if wrong else {"type": "Healthy", "status": "True", "message": "ok"}
+            )
+            found.append({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name}, "conditions": [condition]})
+        return found
 
     def _review_rules(self, target: Target, review: Object) -> Object:
         user, rbac = target.user, self._config.rbac

@@ -150,6 +150,7 @@ class Server:
                 ],
             ),
         )
+        self._add_component_statuses()
         self._streaming: Streaming | None = None
         self._connect_agents()
 
@@ -278,6 +279,21 @@ class Server:
             return str(self._object(plural, namespace, name)["metadata"]["uid"])
         except NotFound:
             return ""
+
+    def _add_component_statuses(self) -> None:
+        """Show what runs in this process under `kubectl get componentstatuses`."""
+
+        def controllers() -> str:
+            waiting = [one.name for one in self._controllers if not one.is_synced]
+            return "" if self._controllers and not waiting else f"not synced: {', '.join(waiting) or 'not started yet'}"
+
+        def scheduler() -> str:
+            return "" if self._scheduler is not None and self._scheduler.is_synced else "not synced"
+
+        if self._options.with_controllers:
+            self._api.add_component("controller-manager", controllers)
+        if self._options.with_scheduler:
+            self._api.add_component("scheduler", scheduler)
 
     async def _show_components(self, _request: Request) -> Response:
         components: dict[str, dict[str, Any]] = {one.name: {"ready": one.is_synced} for one in self._controllers}

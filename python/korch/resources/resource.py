@@ -19,10 +19,13 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a strategy may know beside the objects: the time (seconds since the epoch) and who asks."""
+    """What a strategy may know beside the objects: the time (seconds since the epoch), and who asks."""
 
     now: float
     user: str = ""
+    uid: str = ""
+    groups: Sequence[str] = ()
+    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def _nothing(_obj: Object) -> None:
@@ -63,6 +66,10 @@ class Strategy:
     validate_update: Callable[[Object, Object], list[Cause]] = _no_update_causes
     prepare_status_update: Callable[[Object, Object, Context], None] = _nothing_update
     validate_status_update: Callable[[Object, Object], list[Cause]] = _no_update_causes
+    # Subresources that are another view of the same object: name -> (what they may change, what is wrong with that).
+    parts: Mapping[str, tuple[Callable[[Object, Object, Context], None], Callable[[Object, Object], list[Cause]]]] = field(
+        default_factory=dict
+    )
     # Checks metadata.name; returns the causes' messages. The default is a DNS-1123 subdomain.
     validate_name: Callable[[str], list[str]] | None = None
     has_status: bool = False

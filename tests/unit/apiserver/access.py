@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from tests.unit.apiserver.api_exchange import ADDRESS, Answer, Api
+from api_exchange import ADDRESS, Answer, Api
 
 from korch.apiserver.authn.authenticator import ANONYMOUS
 from korch.apiserver.authz.chain import Chain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.apiserver.access import Access, with_access
-from tests.unit.apiserver.api_exchange import config_map, pod
+from access import Access, with_access
+from api_exchange import config_map, pod
 
 Object = dict[str, Any]
 N1, N2 = "system:node:n1|system:nodes", "system:node:n2|system:nodes"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.apiserver.access import RBAC, Access, with_access
-from tests.unit.apiserver.api_exchange import config_map
+from access import RBAC, Access, with_access
+from api_exchange import config_map
 
 from korch.apiserver.authz.policy import default_policy
 from korch.apiserver.authz.rules import Rule, uncovered

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from api_exchange import Api, deployment, on_server, pod
+
+Object = dict[str, Any]
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/d/deployments"
 
@@ -78,3 +82,45 @@ async def test_a_subresource_that_a_kind_lacks_is_not_found(api: Api) -> None:
     assert (await api.get(f"{path}/configmaps/a/scale")).says[:2] == (404, "NotFound")
     assert (await api.get(f"{path}/pods/p/binding")).says[:2] == (405, "MethodNotAllowed")
     assert (await api.get(f"{path}/unknowns")).says == (404, "NotFound", "the server could not find the requested resource")
+
+
+@on_server
+async def test_a_debugging_container_is_added_and_stays_as_it_is(api: Api) -> None:
+    path = await api.namespace()
+    made = await api.made(f"{path}/pods", pod("p"))
+    where = f"{path}/pods/p/ephemeralcontainers"
+    added = await api.patch(where, {"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}], "nodeName": "n9"}})
+    assert added.code == 200, added.body
+    spec, metadata = added.json["spec"], added.json["metadata"]
+    assert [one["name"] for one in spec["ephemeralContainers"]] == ["debug"] and "nodeName" not in spec
+    assert metadata["generation"] == made["metadata"]["generation"] + 1
+    gone = await api.patch(where, {"spec": {"ephemeralContainers": None}})
+    assert gone.says[2].endswith('spec.ephemeralContainers: Forbidden: existing ephemeral containers "debug" may not be removed')
+    clash = await api.patch(where, {"spec": {"ephemeralContainers": [*spec["ephemeralContainers"], {"name": "c", "image": "i"}]}})
+    assert clash.says[2].endswith('spec.ephemeralContainers[1].name: Duplicate value: "c"')
+
+
+@on_server
+async def test_resources_are_resized_and_nothing_else(api: Api) -> None:
+    path = await api.namespace()
+    resources = {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}}
+    await api.made(f"{path}/pods", pod("p", containers=[{"name": "c", "image": "i", "resources": resources}]))
+    where, strategic = f"{path}/pods/p/resize", "strategic-merge-patch"
+
+    def to(**changed: Any) -> Object:
+        return {"spec": {"containers": [{"name": "c", "image": "other", "resources": changed}]}}
+
+    larger = await api.patch(where, to(requests={"cpu": "150m"}), strategic)
+    assert larger.code == 200, larger.body
+    container = larger.json["spec"]["containers"][0]
+    assert container["resources"]["requests"] == {"cpu": "150m"} and container["image"] == "i"
+    assert larger.json["metadata"]["generation"] == 2
+    assert (
+        "spec: Forbidden: only cpu and memory resources are mutable"
+        in (await api.patch(where, to(requests={"ephemeral-storage": "1Gi"}), strategic)).says[2]
+    )
+    same = {"cpu": "200m", "memory": "1Gi"}
+    assert (
+        "Pod QOS Class may not change as a result of resizing"
+        in (await api.patch(where, to(requests=same, limits=same), strategic)).says[2]
+    )

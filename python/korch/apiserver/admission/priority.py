@@ -10,8 +10,8 @@ from korch.api.meta import at
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.records import Records, load
 from korch.resources.resource import Catalogue
+from korch.resources.scheduling.priorityclass import SYSTEM_CLASSES
 
-SYSTEM_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 _DEFAULT_PREEMPTION = "PreemptLowerPriority"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -23,6 +23,9 @@ from korch.resources.rbac import clusterrole, clusterrolebinding, role, rolebind
 from korch.resources.rbac.rules import GROUP
 from korch.resources.resource import Resource
 from korch.runtime.context import Runtime
+
+if TYPE_CHECKING:
+    from korch._core._native import Op
 
 Object = dict[str, Any]
 
@@ -58,9 +61,9 @@ def default_policy() -> list[tuple[Resource, Object]]:
     return roles + bindings
 
 
-async def ensure_policy(records: Records, runtime: Runtime) -> None:
-    """Make the default policy true in the store: one commit, or none when nothing is missing. Raises native.StoreError."""
-    operations: list[Any] = []
+def missing_policy(records: Records, runtime: Runtime) -> list[Op]:
+    """Return the operations that make the default policy true in the store."""
+    operations: list[Op] = []
     for resource, wanted in default_policy():
         metadata = wanted["metadata"]
         found = records.read(resource, metadata.get("namespace") or "", metadata["name"])
@@ -71,8 +74,7 @@ async def ensure_policy(records: Records, runtime: Runtime) -> None:
         present: Object = orjson.loads(found[0])
         if annotations_of(present).get(_AUTO_UPDATE) != "false" and _mend(present, wanted):
             operations.append(records.put(resource, present, found[1]))
-    if operations:
-        await records.storage.commit(operations)
+    return operations
 
 
 def _mend(present: Object, wanted: Object) -> bool:

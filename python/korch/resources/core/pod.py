@@ -9,6 +9,7 @@ from korch.api.pods import qos_class
 from korch.api.validation import check_immutable
 from korch.resources.podspec.columns import POD_COLUMNS, row_conditions
 from korch.resources.podspec.defaults import default_pod, fill
+from korch.resources.podspec.parts import prepare_ephemeral, prepare_resize, validate_ephemeral, validate_resize
 from korch.resources.podspec.update import validate_pod_update
 from korch.resources.podspec.validation import validate_pod
 from korch.resources.resource import Context, Object, Resource, Strategy, Subresource
@@ -78,6 +79,10 @@ RESOURCE = Resource(
         validate_update=validate_pod_update,
         prepare_status_update=prepare_status_update,
         validate_status_update=validate_status_update,
+        parts={
+            "ephemeralcontainers": (prepare_ephemeral, validate_ephemeral),
+            "resize": (prepare_resize, validate_resize),
+        },
         has_status=True,
         keeps_status_on_create=True,
         has_generation=True,
@@ -93,6 +98,7 @@ RESOURCE = Resource(
         Subresource(name="log", verbs=("get",)),
         stream("portforward", "PodPortForwardOptions"),
         proxy("PodProxyOptions"),
+        Subresource(name="resize", verbs=("get", "patch", "update")),
         STATUS,
     ),
     selectable_fields={

@@ -1,0 +1,1 @@
+"""Kinds of autoscaling: how many pods a workload needs."""

@@ -1,0 +1,1 @@
+"""Kinds of policy: how much disruption applications bear."""
