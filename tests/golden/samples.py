@@ -275,6 +275,19 @@ JOBS: list[Object] = [
 
 SUBSET: Object = {"addresses": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}], "ports": [{"port": 80}, {"port": 443}]}
 
+_BINDING: Object = {"metadata": meta("limits"), "spec": {"policyName": "limits", "paramRef": {"name": "small", "namespace": "d"}}}
+_POLICY_SPEC: Object = {"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}, "validations": [{}, {}], "mutations": [{}]}
+# Kinds by which the API is extended.
+EXTENSIONS: dict[tuple[str, str], list[Object]] = {
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"): [{"metadata": meta("limits"), "spec": _POLICY_SPEC}],
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"): [_BINDING],
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): [{"metadata": meta("injector"), "webhooks": [{}, {}]}],
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): [{"metadata": meta("limits"), "spec": {"validations": [{}]}}],
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): [{"metadata": meta("limits"), "spec": {"policyName": "limits"}}],
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): [{"metadata": meta("gate")}],
+    ("apiextensions.k8s.io", "customresourcedefinitions"): [{"metadata": meta("things.example.com")}],
+}
+
 SAMPLES: dict[tuple[str, str], list[Object]] = {
     ("", "pods"): PODS,
     ("", "services"): SERVICES,
@@ -348,5 +361,6 @@ SAMPLES: dict[tuple[str, str], list[Object]] = {
         },
         {"metadata": meta("new"), "spec": {"schedule": "@hourly", "jobTemplate": {"spec": {"template": template()}}}},
     ],
+    **EXTENSIONS,
     ("coordination.k8s.io", "leases"): [{"metadata": meta("n1"), "spec": {"holderIdentity": "n1"}}, {"metadata": meta("free")}],
 }

@@ -287,6 +287,39 @@ class EtcdFront:
         """Return figures in Prometheus' text format, under etcd's names where etcd has one."""
 
 @final
+class StructuralSchema:
+    """The compiled `openAPIV3Schema` of one version of a custom kind. Mirrors apiextensions' pkg/apiserver/schema."""
+    def __new__(cls, schema_json: bytes) -> StructuralSchema:
+        """Compile; milliseconds for the largest. Raises ValueError for what is no JSON object."""
+    def check(self, builtin: Schema, body: bytes) -> tuple[bytes, list[str], list[str], list[tuple[str, str]]]:
+        """Return `body` pruned and with defaults, and the paths of unknown and of duplicate fields, and (path, message) of metadata that is
+        none. `builtin` has the definition of ObjectMeta. Raises ValueError for what is no JSON."""
+    def default(self, object: bytes) -> bytes:
+        """Return a whole object pruned and with defaults. Raises ValueError."""
+    def validate(self, object: bytes, old: bytes | None = None) -> tuple[list[tuple[str, str, str]], list[str]]:
+        """Return (reason, message, field) of all that is wrong, and the messages of rules that only fail on what an update left alone."""
+    def check_rules(self) -> list[tuple[str, int, str, str, str]]:
+        """Return what is wrong with the schema's own rules: (path of the schema node, index of the rule, its field, reason, message)."""
+
+@final
+class CelValue:
+    """A JSON value made ready for CEL expressions; passing it to many costs nothing more."""
+    def __new__(cls, json_bytes: bytes) -> CelValue: ...
+
+@final
+class CelExpression:
+    """A CEL expression with Kubernetes' functions, parsed and checked against the variables it may name."""
+    def __new__(cls, source: str, variables: Sequence[str], result: str = "") -> CelExpression:
+        """`result` is what it must give: bool, string, `string or null`, or "" for anything. Raises ValueError with cel-go's report; the
+        report is empty when only the type of the result is wrong."""
+    def mentions(self, name: str) -> bool:
+        """Return whether the variable `name` occurs."""
+    def fields_of(self, owner: str) -> list[str]:
+        """Return the fields that are read directly off the variable `owner`."""
+    def evaluate(self, variables: Sequence[tuple[str, CelValue]]) -> bytes:
+        """Return the result as JSON. Raises ValueError with the reason in cel-go's words. Bounded in loop turns; holds the GIL."""
+
+@final
 class Front:
     """The server's socket: HTTP/1.1 and HTTP/2 over TLS, requests handed to the application over HTTP/1.1 on a Unix socket.
 

@@ -16,11 +16,12 @@ from korch.api.errors import Cause, duplicate, forbidden_field, invalid, not_sup
 Object = dict[str, Any]
 
 IMMUTABLE = "field is immutable"
+UNQUALIFIED_FINALIZER = "name is neither a standard finalizer name nor is it fully qualified"
 NOT_NEGATIVE = "must be greater than or equal to 0"
 POSITIVE = "must be greater than 0"
 SELECTOR_MISMATCH = "`selector` does not match template `labels`"
 _ANNOTATIONS_BYTES_MAX = 256 * 1024
-_STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+_STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion", "customresourcecleanup.apiextensions.k8s.io"})
 _META_UNCHANGED = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 __all__ = ["Cause", "duplicate", "forbidden_field", "invalid", "not_supported", "required", "too_long"]
@@ -262,7 +263,7 @@ def _check_finalizers(causes: list[Cause], finalizers: Sequence[str] | None) -> 
         where = f"metadata.finalizers[{position}]"
         reasons = names.is_qualified_name(finalizer)
         if not reasons and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
-            reasons = ["name is neither a standard finalizer name nor is it fully qualified"]
+            reasons = [UNQUALIFIED_FINALIZER]
         causes += [invalid(where, finalizer, why) for why in reasons]
     if finalizers and "orphan" in finalizers and "foregroundDeletion" in finalizers:
         causes.append(invalid("metadata.finalizers", list(finalizers), "finalizer orphan and foregroundDeletion cannot be both set"))

@@ -7,7 +7,7 @@ and fieldmanager-free field validation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from korch.api.errors import BadRequest
 from korch.resources.resource import Resource
 
 Object = dict[str, Any]
+
+
+# From a body to what is left of it, unknown fields, duplicate fields, and type errors as (path, message).
+CustomCheck = Callable[[bytes], tuple[bytes, list[str], list[str], list[tuple[str, str]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,13 @@ class Codec:
 
     def __init__(self, schema: native.Schema) -> None:
         self.schema = schema
+        # The checks of custom kinds, by the name of their definition.
+        self.custom: dict[str, CustomCheck] = {}
 
     def check(self, definition: str, body: bytes) -> Checked:
         """Return `body` pruned to what `definition` knows, with what was found. Raises ValueError when it is no JSON."""
-        pruned, unknown, duplicates, errors = self.schema.check(definition, body)
+        custom = self.custom.get(definition)
+        pruned, unknown, duplicates, errors = custom(body) if custom else self.schema.check(definition, body)
         strict = [f'unknown field "{path}"' for path in unknown] + [f'duplicate field "{path}"' for path in duplicates]
         return Checked(pruned, strict, errors[0][1] if errors else "")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from korch.api.errors import BadRequest, MethodNotAllowed, NoSuchPath, NotFound
 from korch.apiserver import objects
+from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, list_body
 from korch.apiserver.identity import User
 from korch.apiserver.listing import ListPage, list_page
@@ -113,10 +114,9 @@ class Dispatch:
         """Delete all that match; answer the list of what was deleted."""
         self.pipeline.require_verb(target, "deletecollection")
         resource = target.resource
-        page = list_page(self.pipeline.records.storage, target, options)
+        page = await converted(lambda: list_page(self.pipeline.records.storage, target, options))
         deleted = await self.pipeline.delete_each(target, page.items, removal)
-        kind = f"{resource.kind}List"
-        return Outcome(list_body(kind, resource.api_version, deleted, resource_version=str(page.revision)))
+        return Outcome(list_body(resource.list_name, resource.api_version, deleted, resource_version=str(page.revision)))
 
     async def _finalize(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
         resource = target.resource

@@ -68,6 +68,8 @@ class Exchange:
         self.query = query
         self.info = info
         self.user = user
+        # Sent with whatever is answered.
+        self.warnings: list[str] = []
         self._receive = receive
         self._send = send
         self._offload = offload
@@ -136,7 +138,7 @@ class Exchange:
     async def _start(self, code: int, headers: Mapping[str, str], warnings: Sequence[str]) -> None:
         self._is_started = True
         raw = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
-        raw += [(b"warning", f'299 - "{_escape(text)}"'.encode("latin-1", "replace")) for text in warnings]
+        raw += [(b"warning", f'299 - "{_escape(text)}"'.encode("latin-1", "replace")) for text in (*self.warnings, *warnings)]
         await self._send({"type": "http.response.start", "status": code, "headers": raw})
 
 

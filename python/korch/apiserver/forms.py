@@ -44,7 +44,7 @@ def page(target: Target, found: ListPage, form: Form, *, now: float, include: In
     resource = target.resource
     if not form.kind:
         return list_body(
-            f"{resource.kind}List",
+            resource.list_name,
             resource.api_version,
             found.items,
             resource_version=str(found.revision),

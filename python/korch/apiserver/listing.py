@@ -18,7 +18,7 @@ from korch.api.errors import ApiError, BadRequest, Expired
 from korch.api.selectors import Requirements
 from korch.apiserver.options import ReadOptions, revision_of
 from korch.apiserver.pipeline import Target
-from korch.apiserver.records import to_kind
+from korch.apiserver.records import to_kinds
 from korch.apiserver.selection import requirements
 from korch.storage import Storage
 
@@ -90,7 +90,7 @@ def _revision(storage: Storage, options: ReadOptions) -> int:
 def _page(storage: Storage, target: Target, selector: Requirements, prefix: bytes, start: bytes, limit: int, revision: int) -> ListPage:
     resource = target.resource
     page = storage.range(prefix, start=start, limit=limit, revision=revision, selector=selector)
-    items = page.values if resource.storage is None else [to_kind(resource, value) for value in page.values]
+    items = to_kinds(resource, page.values)
     if page.next is None:
         return ListPage(items, page.revision)
     token = _encode_token(page.revision, page.next[len(prefix) :])

@@ -14,6 +14,7 @@ import orjson
 from korch.api.errors import UnsupportedMediaType
 from korch.api.gvk import ResourceRef
 from korch.apiserver.body import PATCH_TYPES
+from korch.apiserver.conversion import converted
 from korch.apiserver.dispatch import Dispatch
 from korch.apiserver.identity import User
 from korch.apiserver.options import ReadOptions, RemovalOptions, WriteOptions
@@ -38,11 +39,13 @@ class LocalClient:
 
     async def get(self, resource: ResourceRef, name: str, *, namespace: str = "", subresource: str = "") -> bytes:
         """Return the object."""
-        return self._dispatch.get(self._target(resource, namespace, name, subresource))
+        target = self._target(resource, namespace, name, subresource)
+        return await converted(lambda: self._dispatch.get(target))
 
     async def list(self, resource: ResourceRef, options: ListOptions = ListOptions()) -> ObjectList:
         """Return one page."""
-        page = self._dispatch.list(self._target(resource, options.namespace), _read_options(options))
+        target = self._target(resource, options.namespace)
+        page = await converted(lambda: self._dispatch.list(target, _read_options(options)))
         return ObjectList(page.items, str(page.revision), page.continue_token, page.remaining)
 
     async def create(self, resource: ResourceRef, body: Body, *, namespace: str = "", name: str = "", subresource: str = "") -> bytes:

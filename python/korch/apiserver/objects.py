@@ -11,7 +11,7 @@ from typing import Any
 
 from korch.api.errors import BadRequest, Cause, Conflict, Invalid
 from korch.api.errors import invalid as invalid_value
-from korch.api.validation import validate_object_meta, validate_object_meta_update
+from korch.api.validation import UNQUALIFIED_FINALIZER, validate_object_meta, validate_object_meta_update
 from korch.resources.resource import Context, Resource
 from korch.runtime.clock import rfc3339
 
@@ -104,7 +104,8 @@ def prepare_update(resource: Resource, new: Object, old: Object, context: Contex
     if strategy.has_generation and new.get("spec") != old.get("spec"):
         new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
     causes = validate_object_meta_update(new, old) + _metadata_causes(resource, new)
-    causes += strategy.validate(new)
+    if not strategy.validates_update_alone:
+        causes += strategy.validate(new)
     causes += strategy.validate_update(new, old)
     _raise_if(resource, new, causes)
 
@@ -178,4 +179,6 @@ def _raise_if(resource: Resource, obj: Object, causes: list[Any]) -> None:
 
 
 def _metadata_causes(resource: Resource, obj: Object) -> list[Cause]:
-    return validate_object_meta(obj, namespaced=resource.namespaced, validate_name=resource.strategy.validate_name)
+    causes = validate_object_meta(obj, namespaced=resource.namespaced, validate_name=resource.strategy.validate_name)
+    # Finalizers of custom kinds need no slash.
+    return causes if resource.definitions is None else [one for one in causes if not one.message.endswith(UNQUALIFIED_FINALIZER)]

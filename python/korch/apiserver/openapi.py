@@ -113,8 +113,9 @@ class OpenAPI:
         """Return the v3 document of a group-version."""
 
         def make() -> Document:
-            paths, roots = self._paths(self._served(group, version))
-            definitions = self._definitions()
+            served = self._served(group, version)
+            definitions = self._all_definitions(served, is_v3=True)
+            paths, roots = self._paths(served, definitions)
             used = _closure(definitions, roots)
             schemas = {name: _definition_v3(name, definitions[name]) for name in sorted(used)}
             body = {"openapi": "3.0.0", "info": _INFO, "paths": dict(sorted(paths.items())), "components": {"schemas": schemas}}
@@ -123,8 +124,9 @@ class OpenAPI:
         return self._cache.get(self._catalogue.generation, ("v3", group, version), make)
 
     def _v2_value(self) -> Json:
-        paths, roots = self._paths(self._catalogue.all())
-        definitions = self._definitions()
+        served = self._catalogue.all()
+        definitions = self._all_definitions(served, is_v3=False)
+        paths, roots = self._paths(served, definitions)
         used = _closure(definitions, roots)
         return {
             "swagger": "2.0",
@@ -133,9 +135,16 @@ class OpenAPI:
             "definitions": {name: definitions[name] for name in sorted(used)},
         }
 
-    def _paths(self, resources: Iterable[Resource]) -> tuple[dict[str, Json], set[str]]:
+    def _all_definitions(self, resources: Iterable[Resource], *, is_v3: bool) -> Json:
+        """Return the definitions of built-in kinds and of the custom ones among `resources`, by name."""
+        found = dict(self._definitions())
+        for one in resources:
+            if one.definitions is not None:
+                found.update(one.definitions(is_v3))
+        return found
+
+    def _paths(self, resources: Iterable[Resource], definitions: Json) -> tuple[dict[str, Json], set[str]]:
         """Return the path items of `resources`, and the names of the definitions that they start from."""
-        definitions = self._definitions()
         by_kind = _by_kind(definitions)
         roots: set[str] = set(_ALWAYS)
         paths: dict[str, Json] = {}
@@ -159,6 +168,7 @@ class OpenAPI:
         for one in sorted(self._served(group, version), key=lambda one: one.plural):
             inner = [(sub.name, sub.verbs, sub.group, sub.version, sub.kind) for sub in one.subresources]
             declared.append([one.plural, one.kind, one.schema, one.namespaced, one.verbs, inner])
+            declared.append(one.fingerprint)
             if not one.schema.startswith("io.k8s."):
                 declared.append(self._definitions().get(one.schema))
         return hashlib.sha256(orjson.dumps(declared)).hexdigest().upper()

@@ -104,7 +104,7 @@ def paths_of(resource: Resource, schema_of: SchemaOf) -> dict[str, Json]:
         resource.version,
         resource.kind,
         resource.schema,
-        schema_of(resource.group, resource.version, resource.kind + "List"),
+        schema_of(resource.group, resource.version, resource.list_name),
     )
     root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
     scope = "/namespaces/{namespace}" if resource.namespaced else ""
@@ -194,7 +194,7 @@ def _operation(path: str, resource: Resource, body: _Body, verb: str, subresourc
     if verb in ("create", "update") and body.schema:
         operation["requestBody"] = {"required": True, "content": {"*/*": _schema(body.schema)}}
     elif verb == "patch":
-        is_built_in = resource.schema.startswith(_BUILT_IN)
+        is_built_in = resource.definitions is None and resource.schema.startswith(_BUILT_IN)
         content_types = _PATCH_TYPES if is_built_in else _PATCH_TYPES[:-1]
         operation["requestBody"] = {"required": True, "content": {one: _schema(PATCH) for one in content_types}}
     elif verb in ("delete", "deletecollection"):

@@ -8,7 +8,7 @@ version). The same pipeline serves HTTP and the in-process client. Mirrors apise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,11 +16,23 @@ import orjson
 
 from korch._core import native
 from korch.api import patch as patches
-from korch.api.errors import AlreadyExists, ApiError, BadRequest, Cause, Conflict, InternalError, Invalid, MethodNotAllowed, NotFound
+from korch.api.errors import (
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Cause,
+    Conflict,
+    InternalError,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+)
 from korch.apiserver import deletion, objects
 from korch.apiserver.admission import Admission, AdmissionRequest, Object
 from korch.apiserver.allocation import Claim
 from korch.apiserver.codec import Codec, normal
+from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, success
 from korch.apiserver.identity import APISERVER, User
 from korch.apiserver.options import RemovalOptions, WriteOptions
@@ -32,6 +44,11 @@ _GENERATED_NAME_TRIES = 8
 _GENERATED_NAME_BASE_MAX = 58
 _PATCH_TRIES = 5
 _UPDATE_TRIES = 100
+
+_NO_STRATEGIC_PATCH = (
+    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "
+    "application/merge-patch+json, application/apply-patch+yaml"
+)
 
 Prepare = Callable[[Resource, Object, Object, Context], None]
 
@@ -45,6 +62,8 @@ class Target:
     name: str = ""
     subresource: str = ""
     user: User = APISERVER
+    # A step that the server takes by itself: policies and webhooks are not asked.
+    is_internal: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +73,18 @@ class Outcome:
     body: bytes
     code: int = 200
     warnings: list[str] = field(default_factory=list)
+
+
+class Extensions(Protocol):
+    """Admission that asks others: policies and webhooks. Both methods await only when one of them concerns the request."""
+
+    async def mutate(self, request: AdmissionRequest) -> None:
+        """Let them change `request.obj`, in place. Raises ApiError to refuse."""
+        ...
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        """Let them refuse. Raises ApiError."""
+        ...
 
 
 class Allocator(Protocol):
@@ -90,6 +121,10 @@ class Pipeline:
         self.catalogue = catalogue
         self.codec = codec
         self._admission = admission
+        # Set by the server once there is somebody to ask.
+        self.extensions: Extensions | None = None
+        # Converts an object that is about to be stored, for kinds whose versions another server converts.
+        self.prepare_storage: Callable[[Resource, Object], Awaitable[None]] | None = None
         self._allocators = allocators
 
     def get(self, target: Target) -> bytes:
@@ -115,7 +150,7 @@ class Pipeline:
             if is_generated:
                 metadata["name"] = base[:_GENERATED_NAME_BASE_MAX] + self.runtime.rng.name_suffix()
             try:
-                stored = await self._create_once(target, obj, options)
+                stored = await self._create_once(target, obj, options, warnings)
             except AlreadyExists:
                 if not is_generated or attempt == _GENERATED_NAME_TRIES - 1:
                     raise
@@ -126,13 +161,15 @@ class Pipeline:
             return Outcome(stored, 201, warnings)
         raise InternalError("no free name was generated")
 
-    async def _create_once(self, target: Target, obj: Object, options: WriteOptions) -> bytes:
+    async def _create_once(self, target: Target, obj: Object, options: WriteOptions, warnings: list[str]) -> bytes:
         resource = target.resource
         metadata = obj["metadata"]
         resource.strategy.default(obj)
         objects.stamp_new(resource, obj, uid=self.runtime.rng.uid(), now=self.runtime.clock.now())
-        self._admit("CREATE", target, obj, None, options.is_dry_run)
+        request = self._admit("CREATE", target, obj, None, options.is_dry_run)
+        await self._mutate(target, request)
         objects.prepare_create(resource, obj, self._context(target))
+        await self._validate(target, request, warnings)
         name, namespace = metadata["name"], metadata.get("namespace") or ""
         claim = self._claim(resource, "create", obj)
         try:
@@ -148,7 +185,7 @@ class Pipeline:
         except ApiError:
             _cancel(claim)
             raise
-        return to_kind(resource, _stored(values))
+        return await _shown(resource, values)
 
     async def update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
         """Replace an object (or its status). Raises NotFound, Conflict, Invalid, BadRequest."""
@@ -175,7 +212,7 @@ class Pipeline:
             return new
 
         try:
-            stored = await self.modify(target, replace, options)
+            stored = await self.modify(target, replace, options, warnings=warnings)
         except NotFound as error:
             is_own = error.details.get("name") == target.name and error.details.get("kind") == resource.plural
             if target.subresource or not resource.strategy.allows_create_on_update or not is_own:
@@ -215,11 +252,13 @@ class Pipeline:
             objects.check_address(resource, new, target.namespace, target.name)
             return new
 
-        stored = await self.modify(target, change, options, tries=_PATCH_TRIES)
+        stored = await self.modify(target, change, options, tries=_PATCH_TRIES, warnings=warnings)
         return Outcome(stored, 200, warnings)
 
     def apply_patch(self, definition: str, kind: str, old: bytes, patch: bytes, patch_type: str) -> bytes:
         """Return `old` with the patch applied. Raises BadRequest for a malformed patch, Invalid for one that does not fit."""
+        if patch_type == "strategic" and definition in self.codec.custom:
+            raise UnsupportedMediaType(_NO_STRATEGIC_PATCH)
         try:
             if patch_type == "json":
                 return patches.json_patch(old, patch)
@@ -257,6 +296,7 @@ class Pipeline:
         *,
         prepare: Prepare | None = None,
         tries: int = _UPDATE_TRIES,
+        warnings: list[str] | None = None,
     ) -> bytes:
         """Change a stored object and return its new bytes. `change(old, old_bytes)` returns the wanted object.
 
@@ -265,7 +305,7 @@ class Pipeline:
         """
         resource = target.resource
         for _ in range(tries):
-            found = self.records.read(resource, target.namespace, target.name)
+            found = await converted(lambda: self.records.read(resource, target.namespace, target.name))
             if found is None:
                 raise NotFound(resource.group, resource.plural, target.name)
             old_bytes, revision = found
@@ -274,19 +314,30 @@ class Pipeline:
             objects.check_uid(resource, new, old)
             objects.check_version(resource, new, old)
             try:
-                return await self._modify_once(target, new, old, revision, options, prepare or _prepare_for(target))
+                return await self._modify_once(target, new, old, revision, options, prepare or _prepare_for(target), warnings)
             except (native.RevisionMismatch, native.KeyMissing):
                 await self.records.storage.settled()
         raise Conflict(resource.group, resource.plural, target.name)
 
-    async def _modify_once(self, target: Target, new: Object, old: Object, revision: int, options: WriteOptions, prepare: Prepare) -> bytes:
+    async def _modify_once(
+        self,
+        target: Target,
+        new: Object,
+        old: Object,
+        revision: int,
+        options: WriteOptions,
+        prepare: Prepare,
+        warnings: list[str] | None,
+    ) -> bytes:
         resource = target.resource
         resource.strategy.default(new)
-        self._admit("UPDATE", target, new, old, options.is_dry_run)
+        request = self._admit("UPDATE", target, new, old, options.is_dry_run)
+        await self._mutate(target, request)
         claim = None if target.subresource else self._claim(resource, "update", new, old)
         try:
             prepare(resource, new, old, self._context(target))
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+            await self._validate(target, request, [] if warnings is None else warnings)
             if objects.is_finished(new, resource.kind == "Namespace" and resource.group == ""):
                 return await self._finish(resource, new, revision, options.is_dry_run)
             if options.is_dry_run or objects.is_same(new, old):
@@ -298,7 +349,7 @@ class Pipeline:
             raise
         if claim is not None:
             claim.confirm()
-        return to_kind(resource, _stored(values))
+        return await _shown(resource, values)
 
     async def _finish(self, resource: Resource, obj: Object, revision: int, is_dry_run: bool) -> bytes:
         """Remove an object whose last finalizer has gone (or whose grace period is over); return its last state."""
@@ -314,31 +365,37 @@ class Pipeline:
         """Delete one object, or begin to. Raises NotFound, Conflict (preconditions), Forbidden."""
         resource = target.resource
         for _ in range(_UPDATE_TRIES):
-            found = self.records.read(resource, target.namespace, target.name)
+            found = await converted(lambda: self.records.read(resource, target.namespace, target.name))
             if found is None:
                 raise NotFound(resource.group, resource.plural, target.name)
             old_bytes, revision = found
             obj: Object = orjson.loads(old_bytes)
             objects.check_preconditions(resource, obj, uid=options.uid, resource_version=options.resource_version)
-            self._admit("DELETE", target, None, obj, options.is_dry_run)
+            request = self._admit("DELETE", target, None, obj, options.is_dry_run)
+            warnings: list[str] = []
+            await self._mutate(target, request)
+            await self._validate(target, request, warnings)
+            resource.strategy.prepare_delete(obj, self._context(target))
             removal = deletion.mark(resource, obj, options, self.runtime.clock.now())
             try:
                 if removal.ends:
                     await self._finish(resource, obj, revision, options.is_dry_run)
-                    return self._ended(resource, obj)
+                    return self._ended(resource, obj, warnings)
                 if removal.changes and not options.is_dry_run:
+                    await self._before_storage(resource, obj)
                     _, values = await self.records.storage.commit([self.records.put(resource, obj, revision)])
-                    return Outcome(to_kind(resource, _stored(values)), _pending_code(options))
-                return Outcome(dump(obj), _pending_code(options))
+                    return Outcome(await _shown(resource, values), _pending_code(options), warnings)
+                return Outcome(dump(obj), _pending_code(options), warnings)
             except (native.RevisionMismatch, native.KeyMissing):
                 await self.records.storage.settled()
         raise Conflict(resource.group, resource.plural, target.name)
 
-    def _ended(self, resource: Resource, obj: Object) -> Outcome:
+    def _ended(self, resource: Resource, obj: Object, warnings: list[str]) -> Outcome:
         metadata = obj["metadata"]
         if deletion.answers_object(resource):
-            return Outcome(dump(obj))
-        return Outcome(dump(success(metadata["name"], resource.group, resource.plural, metadata.get("uid", ""))))
+            return Outcome(dump(obj), warnings=warnings)
+        status = success(metadata["name"], resource.group, resource.plural, metadata.get("uid", ""))
+        return Outcome(dump(status), warnings=warnings)
 
     async def delete_each(self, target: Target, values: Sequence[bytes], options: RemovalOptions) -> list[bytes]:
         """Delete objects (bytes in the kind's form) one by one; those that vanish meanwhile are no error. Return what was deleted."""
@@ -354,7 +411,7 @@ class Pipeline:
             deleted.append(dump(obj))
         return deleted
 
-    def _admit(self, operation: Any, target: Target, obj: Object | None, old: Object | None, is_dry_run: bool) -> None:
+    def _admit(self, operation: Any, target: Target, obj: Object | None, old: Object | None, is_dry_run: bool) -> AdmissionRequest:
         metadata = (obj or old or {}).get("metadata") or {}
         request = AdmissionRequest(
             operation=operation,
@@ -369,6 +426,22 @@ class Pipeline:
         )
         for plugin in self._admission:
             plugin.admit(request)
+        return request
+
+    async def _mutate(self, target: Target, request: AdmissionRequest) -> None:
+        if self.extensions is not None and not target.is_internal:
+            await self.extensions.mutate(request)
+
+    async def _validate(self, target: Target, request: AdmissionRequest, warnings: list[str]) -> None:
+        if self.extensions is not None and not target.is_internal:
+            await self.extensions.validate(request)
+            warnings += request.warnings
+        if request.obj is not None and not request.is_dry_run:
+            await self._before_storage(target.resource, request.obj)
+
+    async def _before_storage(self, resource: Resource, obj: Object) -> None:
+        if resource.present is not None and self.prepare_storage is not None:
+            await self.prepare_storage(resource, obj)
 
     def admit_creation(self, target: Target, obj: Object) -> None:
         """Run admission for something that is posted but never stored as such (a review, a binding)."""
@@ -407,6 +480,11 @@ def _pending_code(options: RemovalOptions) -> int:
     """A deletion that was asked to wait for others is only accepted."""
     is_waiting = options.orphan_dependents is False or options.propagation_policy == "Foreground"
     return 202 if is_waiting else 200
+
+
+async def _shown(resource: Resource, values: Sequence[bytes | None]) -> bytes:
+    """Return what a commit stored in the form of the kind."""
+    return await converted(lambda: to_kind(resource, _stored(values)))
 
 
 def _cancel(claim: Claim | None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from korch.apiserver.conversion import NeedsConversion
 from korch.apiserver.encoding import dump, encode
 from korch.resources.resource import Resource
 from korch.storage import Storage
@@ -23,9 +24,27 @@ Object = dict[str, Any]
 
 def to_kind(resource: Resource, value: bytes) -> bytes:
     """Return stored bytes in the kind's form."""
+    if resource.present is not None:
+        return resource.present(value)
     if resource.storage is None:
         return value
     return dump(load(resource, value))
+
+
+def to_kinds(resource: Resource, values: Sequence[bytes]) -> list[bytes]:
+    """Return many stored values in the kind's form. Raises NeedsConversion once for all that nobody has converted yet."""
+    if resource.present is None:
+        return list(values) if resource.storage is None else [to_kind(resource, value) for value in values]
+    found: list[bytes] = []
+    missing: list[NeedsConversion] = []
+    for value in values:
+        try:
+            found.append(resource.present(value))
+        except NeedsConversion as need:
+            missing.append(need)
+    if missing:
+        raise NeedsConversion.all_of(missing)
+    return found
 
 
 def load(resource: Resource, value: bytes) -> Object:

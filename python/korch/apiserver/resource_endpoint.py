@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from korch.api.errors import ApiError, BadRequest, MethodNotAllowed
 from korch.apiserver import forms
 from korch.apiserver.body import media_type, patch_kind, to_json, to_yaml
+from korch.apiserver.conversion import converted
 from korch.apiserver.dispatch import Dispatch
 from korch.apiserver.encoding import dump
 from korch.apiserver.exchange import Exchange, until
@@ -53,6 +54,8 @@ class ResourceEndpoint:
         if (info.resource, info.subresource) in self.socket_connectors:
             raise BadRequest("Upgrade request required")
         self._dispatch.pipeline.require_verb(target, info.verb)
+        if target.resource.warning:
+            exchange.warnings.append(target.resource.warning)
         match info.verb:
             case "get":
                 await self._get(exchange, target)
@@ -115,12 +118,13 @@ class ResourceEndpoint:
 
     async def _get(self, exchange: Exchange, target: Target) -> None:
         form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)
-        await self._send(exchange, Outcome(self._dispatch.get(target)), form, target)
+        await self._send(exchange, Outcome(await converted(lambda: self._dispatch.get(target))), form, target)
 
     async def _list(self, exchange: Exchange, target: Target) -> None:
         form = negotiate(exchange.headers.get("accept", ""), forms=LIST_FORMS)
         include = forms.include_object(exchange.query.get("includeObject", ""))
-        found = self._dispatch.list(target, read_options(exchange.query, is_watch=False))
+        options = read_options(exchange.query, is_watch=False)
+        found = await converted(lambda: self._dispatch.list(target, options))
         body = forms.page(target, found, form, now=self._runtime.clock.now(), include=include)
         await self._send(exchange, Outcome(body), Form(media=form.media))
 

@@ -8,7 +8,7 @@ objects right and ends the open watches when it is cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ from korch.apiserver.authz.rbac import Rbac
 from korch.apiserver.authz.rules import EVERYTHING
 from korch.apiserver.bootstrap import Bootstrap
 from korch.apiserver.codec import Codec
+from korch.apiserver.crd.registry import CustomKinds
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.dispatch import Dispatch
 from korch.apiserver.health import Health
@@ -45,6 +46,7 @@ from korch.apiserver.pipeline import Pipeline, Target
 from korch.apiserver.records import Records, load
 from korch.apiserver.resource_endpoint import ResourceEndpoint
 from korch.apiserver.system_objects import missing_objects
+from korch.apiserver.webhook_client import WebhookClient
 from korch.resources.openapi import native_schema
 from korch.resources.resource import Catalogue
 from korch.runtime.context import Runtime
@@ -96,6 +98,10 @@ class ApiServer:
         self.dispatch = Dispatch(self.pipeline)
         self._components: dict[str, Callable[[], str]] = {"etcd-0": self._storage_problem}
         self.dispatch.computed["", "componentstatuses"] = self._component_statuses
+        self.webhooks = WebhookClient(self._find, runtime.rng)
+        self.custom_kinds = CustomKinds(self.pipeline, runtime, self.webhooks)
+        self.custom_kinds.load()
+        self.pipeline.prepare_storage = self.custom_kinds.prepare_storage
         self._add_reviews()
         self._rebuild_services()
         self.metrics = Metrics()
@@ -169,8 +175,10 @@ class ApiServer:
     async def run(self) -> None:
         """Keep the system's objects right; returns only when cancelled, and then ends all watches."""
         try:
-            await self._provide()
-            await self._bootstrap.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.custom_kinds.run(), name="custom-kinds")
+                await self._provide()
+                group.create_task(self._bootstrap.run(), name="bootstrap")
         finally:
             self.close_streams()
 
@@ -186,6 +194,14 @@ class ApiServer:
     def close_streams(self) -> None:
         """End every open watch and turn unready, so that an HTTP server in front can finish its connections."""
         self._closing.set()
+
+    def _find(self, plural: str, group: str, namespace: str, labels: Mapping[str, str]) -> list[Object]:
+        """Return the stored objects of a kind in a namespace that carry `labels`."""
+        resource = self._catalogue.get(group, "v1", plural)
+        if resource is None:
+            return []
+        selector = [("label", key, "=", (value,)) for key, value in labels.items()]
+        return [orjson.loads(value) for value in self._storage.range(resource.key_prefix(namespace), selector=selector).values]
 
     def _admission(self) -> list[Admission]:
         records, catalogue = self._records, self._catalogue

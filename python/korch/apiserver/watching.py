@@ -16,11 +16,12 @@ from typing import TypeVar
 from korch._core import native
 from korch.api.errors import ApiError, Expired
 from korch.api.selectors import Requirements
+from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import bookmark, dump, watch_line
 from korch.apiserver.listing import too_large
 from korch.apiserver.options import ReadOptions, revision_of
 from korch.apiserver.pipeline import Target
-from korch.apiserver.records import to_kind
+from korch.apiserver.records import to_kinds
 from korch.apiserver.selection import requirements
 from korch.runtime.rng import Rng
 from korch.storage import Storage, Watch
@@ -67,8 +68,8 @@ class WatchStream:
         resource = self._target.resource
         watch, initial = self._open()
         async with watch:
-            for value in initial:
-                if (body := self._transformed("ADDED", to_kind(resource, value))) is not None:
+            for value in await converted(lambda: to_kinds(resource, initial)):
+                if (body := self._transformed("ADDED", value)) is not None:
                     yield "ADDED", body
             if self._wants_initial_end:
                 yield "BOOKMARK", self._bookmark(watch.revision, is_initial_end=True)
@@ -76,8 +77,10 @@ class WatchStream:
                 if batch is None:
                     yield "BOOKMARK", self._bookmark(watch.revision)
                     continue
-                for kind, _, value in batch:
-                    if (body := self._transformed(_TYPES[kind], to_kind(resource, value))) is not None:
+                stored = [value for _, _, value in batch]
+                shown = await converted(lambda stored=stored: to_kinds(resource, stored))
+                for (kind, _, _), value in zip(batch, shown, strict=True):
+                    if (body := self._transformed(_TYPES[kind], value)) is not None:
                         yield _TYPES[kind], body
 
     async def _raw_lines(self) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from korch.resources.admissionregistration import (
     validatingadmissionpolicybinding,
     validatingwebhookconfiguration,
 )
+from korch.resources.apiextensions import customresourcedefinition
 from korch.resources.apiregistration import apiservice
 from korch.resources.apps import controllerrevision, daemonset, deployment, replicaset, statefulset
 from korch.resources.authentication import selfsubjectreview, tokenreview
@@ -73,6 +74,13 @@ _RESOURCES: tuple[Resource, ...] = (
     secret.RESOURCE,
     serviceaccount.RESOURCE,
     service.RESOURCE,
+    mutatingadmissionpolicy.RESOURCE,
+    mutatingadmissionpolicybinding.RESOURCE,
+    mutatingwebhookconfiguration.RESOURCE,
+    validatingadmissionpolicy.RESOURCE,
+    validatingadmissionpolicybinding.RESOURCE,
+    validatingwebhookconfiguration.RESOURCE,
+    customresourcedefinition.RESOURCE,
     controllerrevision.RESOURCE,
     daemonset.RESOURCE,
     deployment.RESOURCE,

@@ -31,6 +31,11 @@ def number(name: str, *path: str, description: str = "", priority: int = 0) -> C
     return Column(name, lambda obj, _now: at(obj, *path) or 0, type="integer", description=description, priority=priority)
 
 
+def number_of(name: str, *path: str, description: str = "", priority: int = 0) -> Column:
+    """Return an integer column that counts the list at `path`."""
+    return Column(name, lambda obj, _now: len(at(obj, *path) or ()), type="integer", description=description, priority=priority)
+
+
 def cell(name: str, read: Callable[[Object], str], *, description: str = "", priority: int = 0) -> Column:
     """Return a string column whose cell depends on the object alone."""
     return Column(name, lambda obj, _now: read(obj), description=description, priority=priority)

@@ -64,6 +64,8 @@ class Strategy:
     prepare_update: Callable[[Object, Object, Context], None] = _nothing_update
     validate: Callable[[Object], list[Cause]] = _no_causes
     validate_update: Callable[[Object, Object], list[Cause]] = _no_update_causes
+    # Called before a DELETE looks at the finalizers.
+    prepare_delete: Callable[[Object, Context], None] = _nothing_create
     prepare_status_update: Callable[[Object, Object, Context], None] = _nothing_update
     validate_status_update: Callable[[Object, Object], list[Cause]] = _no_update_causes
     # Subresources that are another view of the same object: name -> (what they may change, what is wrong with that).
@@ -72,6 +74,8 @@ class Strategy:
     )
     # Checks metadata.name; returns the causes' messages. The default is a DNS-1123 subdomain.
     validate_name: Callable[[str], list[str]] | None = None
+    # `validate_update` checks the whole object, in the light of the old one; `validate` is for new objects alone.
+    validates_update_alone: bool = False
     has_status: bool = False
     keeps_status_on_create: bool = False
     has_generation: bool = False
@@ -154,6 +158,15 @@ class Resource:
     # From the stored form to this kind's and back, when `storage` names another kind's.
     from_storage: Callable[[Object], None] = _nothing
     to_storage: Callable[[Object], None] = _nothing
+    # From stored bytes to bytes of this kind, in place of `from_storage`; `storage` is set with it. May raise NeedsConversion.
+    present: Callable[[bytes], bytes] | None = None
+    # The kind of a list of these, when it is not the kind with `List` behind it.
+    list_kind: str = ""
+    # What clients of a deprecated version are warned of.
+    warning: str = ""
+    # A custom kind's own OpenAPI definitions by name, for v2 or (True) for v3, and what changes when they do.
+    definitions: Callable[[bool], Mapping[str, Object]] | None = None
+    fingerprint: str = ""
 
     @property
     def ref(self) -> ResourceRef:
@@ -163,6 +176,11 @@ class Resource:
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def list_name(self) -> str:
+        """The kind of a list of these."""
+        return self.list_kind or f"{self.kind}List"
 
     def key_prefix(self, namespace: str = "") -> bytes:
         """Return the store's prefix of the collection: `/registry/<group or core>/<plural>/[<namespace>/]`."""

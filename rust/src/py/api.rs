@@ -89,7 +89,7 @@ fn schema_error(error: &SchemaError) -> PyErr {
     }
 }
 
-type Findings<'py> = (
+pub type Findings<'py> = (
     Bound<'py, PyBytes>,
     Vec<String>,
     Vec<String>,
@@ -100,6 +100,12 @@ type Findings<'py> = (
 #[derive(Debug)]
 pub struct Schema {
     table: schema::Schema,
+}
+
+impl Schema {
+    pub fn table(&self) -> &schema::Schema {
+        &self.table
+    }
 }
 
 #[pymethods]

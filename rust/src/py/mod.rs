@@ -2,6 +2,7 @@
 
 mod api;
 mod etcd;
+mod custom;
 mod front;
 mod proxy;
 mod scheduler;
@@ -33,6 +34,9 @@ mod native {
         MalformedPatch, Schema, UnprocessablePatch, merge_patch, protobuf_to_json,
         quantity_canonical, quantity_milli, quantity_value, strategic_merge_patch,
     };
+
+    #[pymodule_export]
+    use super::custom::{CelExpression, CelValue, StructuralSchema};
 
     #[pymodule_export]
     use super::store::{

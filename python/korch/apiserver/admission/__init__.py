@@ -6,7 +6,7 @@ pipeline, between defaulting and validation, without awaiting: what they read of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from korch.apiserver.identity import User
@@ -28,6 +28,8 @@ class AdmissionRequest:
     obj: Object | None = None
     old: Object | None = None
     is_dry_run: bool = False
+    # What the client is told beside the answer.
+    warnings: list[str] = field(default_factory=list)
 
     def concerns(self, group: str, plural: str) -> bool:
         """Whether the request is about the main resource `plural` of `group`."""

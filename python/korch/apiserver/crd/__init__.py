@@ -1,0 +1,1 @@
+"""Custom kinds: a CustomResourceDefinition becomes a `Resource(...)` of the catalogue while the server runs."""

@@ -1,0 +1,1 @@
+"""Kinds of apiextensions.k8s.io, and what holds for the schemas of custom kinds."""
