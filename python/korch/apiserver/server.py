@@ -19,6 +19,7 @@ from korch._core import native
 from korch.api.errors import ApiError
 from korch.apiserver.admission import Admission
 from korch.apiserver.admission.default_toleration_seconds import TOLERATION_S_DEFAULT, DefaultTolerationSeconds
+from korch.apiserver.admission.extensions import ConfiguredAdmission
 from korch.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from korch.apiserver.admission.node_restriction import NodeRestriction
 from korch.apiserver.admission.priority import Priority
@@ -102,6 +103,7 @@ class ApiServer:
         self.custom_kinds = CustomKinds(self.pipeline, runtime, self.webhooks)
         self.custom_kinds.load()
         self.pipeline.prepare_storage = self.custom_kinds.prepare_storage
+        self.pipeline.extensions = ConfiguredAdmission(self._records, catalogue, self.pipeline.codec, self.webhooks, runtime.rng)
         self._add_reviews()
         self._rebuild_services()
         self.metrics = Metrics()

@@ -19,7 +19,7 @@ Object = dict[str, Any]
 class AdmissionRequest:
     """A write about to happen. `obj` may be changed in place; `old` is what is stored. Either is None where there is none."""
 
-    operation: Literal["CREATE", "UPDATE", "DELETE"]
+    operation: Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
     resource: Resource
     namespace: str
     name: str
