@@ -21,18 +21,6 @@ PATHS = {
         one.group if one.version == "v1" else f"{one.group}-{one.version}": f"/apis/{one.group}/{one.version}"
         for one in catalogue().all()
         if one.group
-        group: f"/apis/{group}/v1"
-        for group in (
-            "admissionregistration.k8s.io",
-            "apiextensions.k8s.io",
-            "apps",
-            "authentication.k8s.io",
-            "authorization.k8s.io",
-            "batch",
-            "coordination.k8s.io",
-            "discovery.k8s.io",
-            "events.k8s.io",
-        )
     },
 }
 
