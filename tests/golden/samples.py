@@ -285,6 +285,14 @@ EXTENSIONS: dict[tuple[str, str], list[Object]] = {
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"): [{"metadata": meta("limits"), "spec": {"validations": [{}]}}],
     ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): [{"metadata": meta("limits"), "spec": {"policyName": "limits"}}],
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): [{"metadata": meta("gate")}],
+    ("apiregistration.k8s.io", "apiservices"): [
+        {"metadata": meta("v1.apps"), "status": {"conditions": [{"type": "Available", "status": "True"}]}},
+        {
+            "metadata": meta("v1.far.example.com"),
+            "spec": {"service": {"namespace": "d", "name": "far"}},
+            "status": {"conditions": [{"type": "Available", "status": "False", "reason": "MissingEndpoints"}]},
+        },
+    ],
     ("apiextensions.k8s.io", "customresourcedefinitions"): [{"metadata": meta("things.example.com")}],
 }
 

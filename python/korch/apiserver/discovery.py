@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from korch.apiserver.document import Answer, Document, GenerationCache, answer, encode
 from korch.resources.resource import Catalogue, Resource, Subresource
@@ -75,11 +75,31 @@ def wants_aggregated(accept: str) -> bool:
     return False
 
 
-class Discovery:
-    """The discovery documents of a catalogue. Methods take microseconds once a document is made, and never block."""
+class RemoteApi(Protocol):
+    """A group-version that another server serves."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    group: str
+    version: str
+
+    @property
+    def resources(self) -> Sequence[Mapping[str, Any]] | None:
+        """The rows of its APIResourceList."""
+        ...
+
+
+def _no_remotes() -> Sequence[RemoteApi]:
+    return ()
+
+
+class Discovery:
+    """The discovery documents of a catalogue and of what `remotes` serve.
+
+    Methods take microseconds once a document is made, and never block.
+    """
+
+    def __init__(self, catalogue: Catalogue, remotes: Callable[[], Sequence[RemoteApi]] = _no_remotes) -> None:
         self._catalogue = catalogue
+        self._remotes = remotes
         self._cache = GenerationCache()
 
     def answer(self, path: str, *, accept: str = "", if_none_match: str = "", server_address: str = "") -> Answer | None:
@@ -156,6 +176,9 @@ class Discovery:
     def _aggregated_group(self, group: str, versions: list[str]) -> dict[str, Any]:
         def of(version: str) -> dict[str, Any]:
             rows = [_aggregated_row(resource) for resource in self._served(group, version)]
+            for remote in self._remotes():
+                if (remote.group, remote.version) == (group, version):
+                    rows += _aggregated_rows(remote.resources or ())
             return {"version": version, "resources": rows, "freshness": "Current"}
 
         return {"metadata": {"name": group} if group else {}, "versions": [of(version) for version in versions]}
@@ -171,6 +194,8 @@ class Discovery:
         """Return the versions of every group, the preferred one first, groups in the order in which they are listed."""
         found: dict[str, set[str]] = {}
         for one in self._catalogue.all():
+            found.setdefault(one.group, set()).add(one.version)
+        for one in self._remotes():
             found.setdefault(one.group, set()).add(one.version)
         return {group: sorted(found[group], key=version_priority, reverse=True) for group in sorted_groups(found)}
 
@@ -234,3 +259,23 @@ def _aggregated_row(resource: Resource) -> dict[str, Any]:
             for one in sorted(resource.subresources, key=lambda one: one.name)
         ]
     return row
+
+
+def _aggregated_rows(resources: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of an APIResourceList in the aggregated form, subresources inside their parents."""
+    rows: dict[str, dict[str, Any]] = {}
+    for one in resources:
+        name, _, below = str(one.get("name") or "").partition("/")
+        kind = {"group": one.get("group") or "", "version": one.get("version") or "", "kind": one.get("kind") or ""}
+        if not below:
+            rows[name] = {
+                "resource": name,
+                "responseKind": kind,
+                "scope": "Namespaced" if one.get("namespaced") else "Cluster",
+                "singularResource": one.get("singularName") or "",
+                "verbs": one.get("verbs") or [],
+            } | {key: one[key] for key in ("shortNames", "categories") if one.get(key)}
+        elif name in rows:
+            inner = {"subresource": below, "responseKind": kind, "verbs": one.get("verbs") or []}
+            rows[name].setdefault("subresources", []).append(inner)
+    return list(rows.values())

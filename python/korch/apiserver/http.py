@@ -60,7 +60,7 @@ VERSION = {
     "compiler": "korch",
     "platform": "linux/amd64",
 }
-_EXCHANGE = "korch.exchange"
+EXCHANGE_KEY = _EXCHANGE = "korch.exchange"
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 

@@ -9,13 +9,14 @@ Mirrors kube-openapi's handler and handler3.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 
 from korch.apiserver import openapi_v2_protobuf
+from korch.apiserver.discovery import RemoteApi
 from korch.apiserver.document import JSON, Answer, Document, GenerationCache, answer, encode, hashed
 from korch.apiserver.negotiation import media_types
 from korch.apiserver.openapi_paths import DELETE_OPTIONS, PATCH, STATUS, paths_of, to_v2
@@ -51,8 +52,14 @@ class OpenAPI:
     `definitions` returns the OpenAPI v2 definitions by name; custom kinds are served when theirs are among them.
     """
 
-    def __init__(self, catalogue: Catalogue, definitions: Callable[[], Json] = built_in_definitions) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        definitions: Callable[[], Json] = built_in_definitions,
+        remotes: Callable[[], Sequence[RemoteApi]] = lambda: (),
+    ) -> None:
         self._catalogue = catalogue
+        self._remotes = remotes
         self._definitions = definitions
         self._cache = GenerationCache()
 
@@ -105,6 +112,9 @@ class OpenAPI:
                 name: {"serverRelativeURL": f"/openapi/v3/{name}?hash={self._hash(*group_version)}"}
                 for name, group_version in sorted(served.items())
             }
+            for one in self._remotes():
+                # Their documents are their own affair, and so are the hashes.
+                listed[f"apis/{one.group}/{one.version}"] = {"serverRelativeURL": f"/openapi/v3/apis/{one.group}/{one.version}"}
             return encode({"paths": listed})
 
         return self._cache.get(self._catalogue.generation, "v3", make)

@@ -24,6 +24,9 @@ from korch.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from korch.apiserver.admission.node_restriction import NodeRestriction
 from korch.apiserver.admission.priority import Priority
 from korch.apiserver.admission.service_account import ServiceAccount
+from korch.apiserver.aggregation.connection import Connector, FrontProxy
+from korch.apiserver.aggregation.proxy import AggregationProxy
+from korch.apiserver.aggregation.registry import AggregatedApis
 from korch.apiserver.allocation import ServiceAllocator
 from korch.apiserver.authn import reviews
 from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
@@ -38,7 +41,7 @@ from korch.apiserver.crd.registry import CustomKinds
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.dispatch import Dispatch
 from korch.apiserver.health import Health
-from korch.apiserver.http import Documents, Front, build_app
+from korch.apiserver.http import EXCHANGE_KEY, Documents, Front, build_app
 from korch.apiserver.identity import APISERVER, AllowEverybody, Authenticator, Authorizer, User
 from korch.apiserver.local import LocalClient
 from korch.apiserver.metrics import Metrics
@@ -75,6 +78,7 @@ class ServerConfig:
     tokens: ServiceAccountTokens | None = None
     toleration_s: int = TOLERATION_S_DEFAULT
     routes: Sequence[BaseRoute] = ()
+    front_proxy: FrontProxy = field(default_factory=FrontProxy)
 
 
 class ApiServer:
@@ -103,6 +107,9 @@ class ApiServer:
         self.custom_kinds = CustomKinds(self.pipeline, runtime, self.webhooks)
         self.custom_kinds.load()
         self.pipeline.prepare_storage = self.custom_kinds.prepare_storage
+        proxy = config.front_proxy
+        connector = Connector(proxy.certificate, proxy.key)
+        self.aggregated = AggregatedApis(self.pipeline, runtime, self.webhooks, connector, proxy.authentication)
         self.pipeline.extensions = ConfiguredAdmission(self._records, catalogue, self.pipeline.codec, self.webhooks, runtime.rng)
         self._add_reviews()
         self._rebuild_services()
@@ -124,14 +131,15 @@ class ApiServer:
         )
         self.endpoint = ResourceEndpoint(self.dispatch, runtime, self._closing)
         documents = Documents(
-            discovery=Discovery(catalogue),
-            openapi=OpenAPI(catalogue),
+            discovery=Discovery(catalogue, self.aggregated.all),
+            openapi=OpenAPI(catalogue, remotes=self.aggregated.all),
             health=self.health,
             metrics=self.metrics,
             runtime=runtime,
             server_address=f"{config.advertise_host}:{config.advertise_port}",
         )
-        self._inner = build_app(documents, self.endpoint, config.routes, runtime)
+        own = build_app(documents, self.endpoint, config.routes, runtime)
+        self._inner = AggregationProxy(own, self.aggregated, self.webhooks, EXCHANGE_KEY)
         self.app = Front(
             self._inner,
             runtime=runtime,
@@ -181,6 +189,7 @@ class ApiServer:
                 group.create_task(self.custom_kinds.run(), name="custom-kinds")
                 await self._provide()
                 group.create_task(self._bootstrap.run(), name="bootstrap")
+                group.create_task(self.aggregated.run(), name="aggregation")
         finally:
             self.close_streams()
 

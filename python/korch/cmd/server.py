@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from korch._core import native
 from korch.api.errors import NotFound
+from korch.apiserver.aggregation.connection import FrontProxy
 from korch.apiserver.authn.authenticator import ClusterAuthenticator
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, ServiceAccountTokens
 from korch.apiserver.authz.chain import Chain
@@ -142,6 +143,7 @@ class Server:
                 authorizer=Chain([SuperUsers(), NodeAuthorizer(self._storage), rbac]),
                 rbac=rbac,
                 tokens=self._tokens,
+                front_proxy=self._front_proxy(),
                 routes=[
                     *join_routes(self._authority, self._authenticator),
                     Route("/korch/v1/components", self._show_components, methods=["GET"]),
@@ -220,6 +222,18 @@ class Server:
         self._authority.issue("kubelet-client", "kube-apiserver-kubelet-client", organizations=["system:masters"])
         write_credentials(
             self._layout, f"https://{options.binds[0]}", self._authority.certificate_pem, admin.certificate, admin.key, self._authority.pin
+        )
+
+    def _front_proxy(self) -> FrontProxy:
+        """Return the identity for aggregated servers. Its CA signs nothing else: who has its certificate may name any user."""
+        authority = CertificateAuthority.open(self._layout.pki / "front-proxy", self._runtime.clock)
+        authority.issue("front-proxy-client", "front-proxy-client")
+        directory = authority.directory
+        return FrontProxy.of(
+            str(directory / "front-proxy-client.crt"),
+            str(directory / "front-proxy-client.key"),
+            proxy_ca_pem=authority.certificate_pem.decode(),
+            client_ca_pem=self._authority.certificate_pem.decode(),
         )
 
     def _front(self) -> native.Front:

@@ -81,6 +81,7 @@ _RESOURCES: tuple[Resource, ...] = (
     validatingadmissionpolicybinding.RESOURCE,
     validatingwebhookconfiguration.RESOURCE,
     customresourcedefinition.RESOURCE,
+    apiservice.RESOURCE,
     controllerrevision.RESOURCE,
     daemonset.RESOURCE,
     deployment.RESOURCE,

@@ -7,34 +7,24 @@ what the server accepts. Mirrors apiextensions' controller/openapi/builder and i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 Json = dict[str, Any]
 
-_META = "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1."
-_API_VERSION = {
-    "description": "Which version of the API this object is written in; the server may refuse versions that it does not know. "
-    "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
-    "type": "string",
-}
-_KIND = {
-    "description": "What this object is, in CamelCase; the server knows it from the endpoint too. It cannot be changed. "
-    "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
-    "type": "string",
-}
-_METADATA = {
-    "description": "Standard object's metadata. "
-    "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
-    "$ref": _META + "ObjectMeta",
-}
-_LIST_METADATA = {
-    "description": "Standard list metadata. "
-    "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
-    "$ref": _META + "ListMeta",
-}
 _SCHEMAS = ("items", "additionalProperties", "not")
 _LISTS = ("allOf", "anyOf", "oneOf")
 _NOT_IN_V2 = ("allOf", "anyOf", "oneOf", "not", "nullable", "default", "example", "x-kubernetes-validations")
+
+
+@cache
+def _own() -> tuple[Json, Json, Json, Json]:
+    """Return what every kind and list has, as the built-in ones say it: apiVersion, kind, metadata, and the metadata of a list."""
+    from korch.resources import openapi
+
+    known = openapi.definitions()
+    kind, listed = known["io.k8s.api.core.v1.Pod"]["properties"], known["io.k8s.api.core.v1.PodList"]["properties"]
+    return kind["apiVersion"], kind["kind"], kind["metadata"], listed["metadata"]
 
 
 def definition_name(group: str, version: str, kind: str) -> str:
@@ -45,12 +35,13 @@ def definition_name(group: str, version: str, kind: str) -> str:
 def definitions(group: str, version: str, kind: str, list_kind: str, schema: Mapping[str, Any], *, is_v3: bool) -> dict[str, Json]:
     """Return the definitions of a kind and of its list, by name."""
     name = definition_name(group, version, kind)
+    api_version, kind_of, metadata, list_metadata = _own()
     if not is_v3 and schema.get("x-kubernetes-preserve-unknown-fields"):
         # What takes any field cannot be told in v2.
         body: Json = {"type": "object"}
     else:
         body = _converted(schema, is_v3=is_v3)
-        body["properties"] = {"apiVersion": _API_VERSION, "kind": _KIND} | body.get("properties", {}) | {"metadata": _METADATA}
+        body["properties"] = {"apiVersion": api_version, "kind": kind_of} | body.get("properties", {}) | {"metadata": metadata}
         body["type"] = "object"
     body["x-kubernetes-group-version-kind"] = [{"group": group, "kind": kind, "version": version}]
     listed: Json = {
@@ -58,10 +49,10 @@ def definitions(group: str, version: str, kind: str, list_kind: str, schema: Map
         "type": "object",
         "required": ["items"],
         "properties": {
-            "apiVersion": _API_VERSION,
+            "apiVersion": api_version,
             "items": {"description": f"List of {kind}.", "type": "array", "items": {"$ref": f"#/definitions/{name}"}},
-            "kind": _KIND,
-            "metadata": _LIST_METADATA,
+            "kind": kind_of,
+            "metadata": list_metadata,
         },
         "x-kubernetes-group-version-kind": [{"group": group, "kind": list_kind, "version": version}],
     }
@@ -87,6 +78,7 @@ def _converted(schema: Mapping[str, Any], *, is_v3: bool) -> Json:
         else:
             found[key] = value
     if schema.get("x-kubernetes-embedded-resource") and not hides:
-        own = {"apiVersion": _API_VERSION, "kind": _KIND, "metadata": _METADATA}
+        api_version, kind, metadata, _ = _own()
+        own = {"apiVersion": api_version, "kind": kind, "metadata": metadata}
         found["properties"] = own | {name: child for name, child in found.get("properties", {}).items() if name != "metadata"}
     return found

@@ -1,0 +1,1 @@
+"""Aggregation: group-versions that other servers serve, reached through this one. Mirrors kube-aggregator."""
