@@ -257,6 +257,46 @@ class Schema:
     def has(self, definition: str) -> bool: ...
     def __len__(self) -> int: ...
 
+class ApplyConflict(Exception):
+    """Other managers own fields that an apply would change. `args[0]` is a list of (manager as messages show it, field path)."""
+
+class UnfitConfiguration(ValueError):
+    """An applied configuration is no object of its kind."""
+
+@final
+class FieldManager:
+    """Tracks who owns which field of the objects of a kind, at one endpoint. Immutable: any thread may use it. About 10 us per KB.
+
+    Mirrors apimachinery's util/managedfields on sigs.k8s.io/structured-merge-diff."""
+    def __new__(
+        cls,
+        schema: Schema,
+        definition: str,
+        *,
+        api_version: str,
+        subresource: str = ...,
+        reset: list[str] = ...,
+        only: list[str] = ...,
+    ) -> FieldManager:
+        """`definition` "" means a kind without a schema: its maps merge by field, its lists are replaced.
+
+        `reset` are dotted paths of fields that the endpoint takes back from every request; `only`, when not empty, the paths that it
+        lets through (`*` is any list item). Raises KeyError (no such definition)."""
+    def track(self, live: bytes | None, new: bytes, manager: str, now: str) -> bytes:
+        """Return metadata.managedFields of `new` as JSON, b"" for none. `live` is what it replaces (None: nothing), `now` is RFC 3339 in UTC.
+
+        Managers that the request itself sets in `new` are believed, except through a subresource. Raises ValueError (no JSON)."""
+    def apply(self, live: bytes | None, config: bytes, manager: str, now: str, force: bool) -> tuple[bytes, bytes]:
+        """Return (object without managedFields, managedFields as JSON or b"") of `config` applied to `live` (None: to nothing).
+
+        Raises ApplyConflict (unless `force`), UnfitConfiguration, ValueError (what is stored cannot be read)."""
+
+def scale_managers(managed_fields: bytes, replicas: str) -> bytes:
+    """Return the managedFields of an object's Scale: who owns `replicas` (a dotted path). Raises ValueError."""
+
+def scaled_managers(managed_fields: bytes, scale: bytes, replicas: str, api_version: str) -> bytes:
+    """Return the managedFields of an object whose Scale was written and now has the managers `scale`. Raises ValueError."""
+
 @final
 class EtcdFront:
     """etcd's v3 gRPC API on a store, on threads of its own that never hold the GIL."""

@@ -100,6 +100,8 @@ class Dispatch:
         if target.subresource == "scale":
             return await scale.patch(self.pipeline, target, patch, patch_type, options)
         if target.subresource in ("", "status", *target.resource.strategy.parts):
+            if patch_type == "apply":
+                return await self.pipeline.apply(target, patch, options)
             return await self.pipeline.patch(target, patch, patch_type, options)
         raise MethodNotAllowed()
 

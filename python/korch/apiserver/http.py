@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from korch.api.errors import ApiError, Forbidden, InternalError, MethodNotAllowed, NoSuchPath
+from korch.api.errors import ApiError, InternalError, MethodNotAllowed, NoSuchPath
 from korch.apiserver.authn.impersonation import impersonated
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.document import Answer
@@ -30,7 +30,7 @@ from korch.apiserver.encoding import dump
 from korch.apiserver.exchange import GZIP_BYTES_MIN, Disconnected, Exchange, headers_of, query_of
 from korch.apiserver.grants import ASK_HEADER, GRANT_HEADER, grant
 from korch.apiserver.health import Health
-from korch.apiserver.identity import Authenticator, Authorizer, User
+from korch.apiserver.identity import Authenticator, Authorizer, User, forbidden
 from korch.apiserver.metrics import CONTENT_TYPE, Metrics
 from korch.apiserver.openapi import OpenAPI
 from korch.apiserver.request_info import RequestInfo, is_true, parse
@@ -158,18 +158,6 @@ class Front:
 def bug() -> ApiError:
     """Return what a client is told of a mistake of ours; the log has the rest."""
     return InternalError("an error on the server has prevented the request from succeeding")
-
-
-def forbidden(user: User, info: RequestInfo, reason: str) -> ApiError:
-    """Return upstream's refusal: who may not do what, where, and why (when `reason` is not empty)."""
-    because = f": {reason}" if reason else ""
-    if not info.is_resource:
-        message = f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"{because}'
-        return ApiError(403, "Forbidden", message, details={})
-    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
-    scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
-    why = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {scope}{because}'
-    return Forbidden(info.group, info.resource, info.name, why)
 
 
 class _Resources:

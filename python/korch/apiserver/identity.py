@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from korch.api.errors import ApiError, Forbidden
 from korch.apiserver.request_info import RequestInfo
 
 
@@ -69,3 +70,15 @@ class AllowEverybody:
     def authorize(self, user: User, request_info: RequestInfo) -> Verdict:
         """Allow it."""
         return ALLOWED
+
+
+def forbidden(user: User, info: RequestInfo, reason: str) -> ApiError:
+    """Return upstream's refusal: who may not do what, where, and why (when `reason` is not empty)."""
+    because = f": {reason}" if reason else ""
+    if not info.is_resource:
+        message = f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"{because}'
+        return ApiError(403, "Forbidden", message, details={})
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    scope = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
+    why = f'User "{user.name}" cannot {info.verb} resource "{resource}" in API group "{info.group}" {scope}{because}'
+    return Forbidden(info.group, info.resource, info.name, why)

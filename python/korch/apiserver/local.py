@@ -7,6 +7,7 @@ not apply, since whoever holds this object is part of the server.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
@@ -16,6 +17,7 @@ from korch.api.gvk import ResourceRef
 from korch.apiserver.body import PATCH_TYPES
 from korch.apiserver.conversion import converted
 from korch.apiserver.dispatch import Dispatch
+from korch.apiserver.field_managers import manager_of_user
 from korch.apiserver.identity import User
 from korch.apiserver.options import ReadOptions, RemovalOptions, WriteOptions
 from korch.apiserver.pipeline import Target
@@ -23,7 +25,6 @@ from korch.apiserver.watching import WatchStream
 from korch.client.protocol import Body, DeleteOptions, EventType, ListOptions, ObjectList, PatchType, WatchEvent
 from korch.runtime.rng import Rng
 
-_WRITE = WriteOptions(field_validation="Ignore")
 # Performs a whole HTTP request against the server's application: (method, path, body, content type) -> body. Raises ApiError.
 RawRequest = Callable[[str, str, bytes, str], Awaitable[bytes]]
 
@@ -36,6 +37,7 @@ class LocalClient:
         self._user = user
         self._rng = rng
         self._raw = raw
+        self._write = WriteOptions(field_validation="Ignore", manager=manager_of_user(user.name))
 
     async def get(self, resource: ResourceRef, name: str, *, namespace: str = "", subresource: str = "") -> bytes:
         """Return the object."""
@@ -51,12 +53,12 @@ class LocalClient:
     async def create(self, resource: ResourceRef, body: Body, *, namespace: str = "", name: str = "", subresource: str = "") -> bytes:
         """Return the stored object."""
         target = self._target(resource, namespace, name, subresource)
-        return (await self._dispatch.create(target, _encoded(body), _WRITE)).body
+        return (await self._dispatch.create(target, _encoded(body), self._write)).body
 
     async def update(self, resource: ResourceRef, body: Body, *, name: str, namespace: str = "", subresource: str = "") -> bytes:
         """Replace and return the object."""
         target = self._target(resource, namespace, name, subresource)
-        return (await self._dispatch.update(target, _encoded(body), _WRITE)).body
+        return (await self._dispatch.update(target, _encoded(body), self._write)).body
 
     async def patch(
         self,
@@ -75,7 +77,8 @@ class LocalClient:
             raise UnsupportedMediaType(f"the server does not support {patch_type} patches")
         body = patch if isinstance(patch, bytes) else orjson.dumps(patch)
         target = self._target(resource, namespace, name, subresource)
-        return (await self._dispatch.patch(target, body, patch_type, _WRITE)).body
+        options = replace(self._write, manager=field_manager or self._write.manager, force=force)
+        return (await self._dispatch.patch(target, body, patch_type, options)).body
 
     async def delete(self, resource: ResourceRef, name: str, *, namespace: str = "", options: DeleteOptions = DeleteOptions()) -> bytes:
         """Return the object as it was, or the Status."""

@@ -18,7 +18,8 @@ from korch.runtime.clock import rfc3339
 Object = dict[str, Any]
 
 # What a client may send and the server decides.
-_SYSTEM_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields")
+_SYSTEM_FIELDS = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+_COMPARED_APART = ("resourceVersion", "managedFields")
 _KEPT_ON_UPDATE = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds")
 
 
@@ -47,6 +48,14 @@ def stamp_new(resource: Resource, obj: Object, *, uid: str, now: float) -> None:
     metadata["creationTimestamp"] = rfc3339(now)
     if resource.strategy.has_generation:
         metadata["generation"] = 1
+
+
+def refuse_version(obj: Object) -> None:
+    """Raise BadRequest when an object that is to be created names a version."""
+    metadata = obj["metadata"]
+    if metadata.get("resourceVersion") not in (None, "", "0"):
+        raise BadRequest("resourceVersion should not be set on objects to be created")
+    metadata.pop("resourceVersion", None)
 
 
 def prepare_create(resource: Resource, obj: Object, context: Context) -> None:
@@ -146,14 +155,19 @@ def keep_system_fields(new: Object, old: Object) -> None:
     for field in _KEPT_ON_UPDATE:
         _take(metadata, old["metadata"], field)
     metadata.pop("selfLink", None)
-    metadata.pop("managedFields", None)
 
 
 def is_same(new: Object, old: Object) -> bool:
-    """Whether an update changes nothing, so that it must not be written (resourceVersion aside)."""
-    first = dict(new, metadata={key: value for key, value in new["metadata"].items() if key != "resourceVersion"})
-    second = dict(old, metadata={key: value for key, value in old["metadata"].items() if key != "resourceVersion"})
-    return first == second
+    """Whether an update changes nothing, so that it must not be written. Neither resourceVersion nor the time of an ownership counts.
+
+    Ownership without its times, too, is part of the object: who takes a field over is remembered.
+    """
+    first = dict(new, metadata={key: value for key, value in new["metadata"].items() if key not in _COMPARED_APART})
+    second = dict(old, metadata={key: value for key, value in old["metadata"].items() if key not in _COMPARED_APART})
+    if first != second:
+        return False
+    mine, theirs = new["metadata"].get("managedFields") or [], old["metadata"].get("managedFields") or []
+    return mine == theirs or [dict(one, time="") for one in mine] == [dict(one, time="") for one in theirs]
 
 
 def is_finished(obj: Object, finalizers_of_spec: bool) -> bool:

@@ -22,10 +22,12 @@ STATUS, DELETE_OPTIONS, PATCH = _META + "Status", _META + "DeleteOptions", _META
 _BUILT_IN = "io.k8s."
 _READ_TYPES = ("application/json", "application/yaml")
 _WATCH_TYPES = (*_READ_TYPES, "application/json;stream=watch")
+_STRATEGIC = "application/strategic-merge-patch+json"
 _PATCH_TYPES = (
+    "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
+    _STRATEGIC,
 )
 _STREAMS = frozenset({"attach", "exec", "portforward", "proxy"})
 
@@ -195,7 +197,7 @@ def _operation(path: str, resource: Resource, body: _Body, verb: str, subresourc
         operation["requestBody"] = {"required": True, "content": {"*/*": _schema(body.schema)}}
     elif verb == "patch":
         is_built_in = resource.definitions is None and resource.schema.startswith(_BUILT_IN)
-        content_types = _PATCH_TYPES if is_built_in else _PATCH_TYPES[:-1]
+        content_types = _PATCH_TYPES if is_built_in else [one for one in _PATCH_TYPES if one != _STRATEGIC]
         operation["requestBody"] = {"required": True, "content": {one: _schema(PATCH) for one in content_types}}
     elif verb in ("delete", "deletecollection"):
         operation["requestBody"] = {"content": {"*/*": _schema(DELETE_OPTIONS)}}

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from korch.api.errors import BadRequest, Cause, Invalid, forbidden_field, not_supported
+from korch.api.errors import BadRequest, Cause, Invalid, forbidden_field, not_supported, required, too_long
 from korch.api.errors import invalid as invalid_value
+from korch.apiserver.field_managers import manager_name
 from korch.apiserver.request_info import is_true
 
 _MATCHES = ("Exact", "NotOlderThan")
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 _POLICIES = ("Foreground", "Background", "Orphan")
+_MANAGER_BYTES_MAX = 128
+
+
+def _granted() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOptions:
-    """Of create, update and patch. `field_validation` is Ignore, Warn or Strict."""
+    """Of create, update and patch. `field_validation` is Ignore, Warn or Strict; `manager` is who will own what changes.
+
+    `may_create` is asked when an update or apply turns out to create; it raises what the client gets when it may not.
+    """
 
     is_dry_run: bool = False
     field_validation: str = "Warn"
-    field_manager: str = ""
+    manager: str = ""
+    force: bool = False
+    may_create: Callable[[], None] = _granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +64,34 @@ class RemovalOptions:
     is_dry_run: bool = False
 
 
-def write_options(query: Mapping[str, str]) -> WriteOptions:
-    """Return the options of a write. Raises Invalid."""
+def write_options(
+    query: Mapping[str, str], verb: str, *, is_apply: bool = False, user_agent: str = "", may_create: Callable[[], None] = _granted
+) -> WriteOptions:
+    """Return the options of a create, update or patch. Raises Invalid."""
     causes: list[Cause] = []
+    manager = query.get("fieldManager", "")
+    if is_apply and not manager:
+        causes.append(required("fieldManager", "is required for apply patch"))
+    if not is_apply and verb == "patch" and query.get("force"):
+        causes.append(forbidden_field("force", "may not be specified for non-apply patch"))
+    if len(manager.encode()) > _MANAGER_BYTES_MAX:
+        causes.append(too_long("fieldManager", _MANAGER_BYTES_MAX))
+    causes += [
+        invalid_value("fieldManager", manager, "should only contain printable characters") for char in manager if not char.isprintable()
+    ][:1]
     is_dry_run = _dry_run([query["dryRun"]] if query.get("dryRun") else [], causes)
     validation = query.get("fieldValidation") or "Warn"
     if validation not in _VALIDATIONS:
         causes.append(not_supported("fieldValidation", validation, ("", *_VALIDATIONS)))
-    manager = query.get("fieldManager", "")
-    if len(manager) > 128:
-        causes.append(Cause("FieldValueTooLong", "Too long: may not be more than 128 bytes", "fieldManager"))
     if causes:
-        raise Invalid("meta.k8s.io", "CreateOptions", "", causes)
-    return WriteOptions(is_dry_run=is_dry_run, field_validation=validation, field_manager=manager)
+        raise Invalid("meta.k8s.io", f"{verb.capitalize()}Options", "", causes)
+    return WriteOptions(
+        is_dry_run=is_dry_run,
+        field_validation=validation,
+        manager=manager_name(manager, user_agent),
+        force=is_apply and is_true(query.get("force") or None),
+        may_create=may_create,
+    )
 
 
 def read_options(query: Mapping[str, str], *, is_watch: bool) -> ReadOptions:

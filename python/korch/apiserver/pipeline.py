@@ -28,12 +28,14 @@ from korch.api.errors import (
     NotFound,
     UnsupportedMediaType,
 )
+from korch.apiserver import body as bodies
 from korch.apiserver import deletion, objects
 from korch.apiserver.admission import Admission, AdmissionRequest, Object
 from korch.apiserver.allocation import Claim
 from korch.apiserver.codec import Codec, normal
 from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, success
+from korch.apiserver.field_managers import FieldManagers, check_configuration
 from korch.apiserver.identity import APISERVER, User
 from korch.apiserver.options import RemovalOptions, WriteOptions
 from korch.apiserver.records import Records, to_kind
@@ -120,6 +122,7 @@ class Pipeline:
         self.records = records
         self.catalogue = catalogue
         self.codec = codec
+        self.managers = FieldManagers(codec.schema)
         self._admission = admission
         # Set by the server once there is somebody to ask.
         self.extensions: Extensions | None = None
@@ -140,10 +143,8 @@ class Pipeline:
         warnings: list[str] = []
         obj = self.codec.decode(resource, body, options.field_validation, warnings)
         objects.check_address(resource, obj, target.namespace, target.name)
+        objects.refuse_version(obj)
         metadata = obj["metadata"]
-        if metadata.get("resourceVersion") not in (None, "", "0"):
-            raise BadRequest("resourceVersion should not be set on objects to be created")
-        metadata.pop("resourceVersion", None)
         base = metadata.get("generateName") or ""
         is_generated = bool(base) and not metadata.get("name")
         for attempt in range(_GENERATED_NAME_TRIES):
@@ -161,11 +162,16 @@ class Pipeline:
             return Outcome(stored, 201, warnings)
         raise InternalError("no free name was generated")
 
-    async def _create_once(self, target: Target, obj: Object, options: WriteOptions, warnings: list[str]) -> bytes:
+    async def _create_once(
+        self, target: Target, obj: Object, options: WriteOptions, warnings: list[str], *, is_applied: bool = False
+    ) -> bytes:
         resource = target.resource
         metadata = obj["metadata"]
+        now = self.runtime.clock.now()
         resource.strategy.default(obj)
-        objects.stamp_new(resource, obj, uid=self.runtime.rng.uid(), now=self.runtime.clock.now())
+        objects.stamp_new(resource, obj, uid=self.runtime.rng.uid(), now=now)
+        if not is_applied:
+            self.managers.track(resource, "", None, obj, manager=options.manager, now=now)
         request = self._admit("CREATE", target, obj, None, options.is_dry_run)
         await self._mutate(target, request)
         objects.prepare_create(resource, obj, self._context(target))
@@ -230,7 +236,74 @@ class Pipeline:
             raise Conflict(resource.group, resource.plural, target.name, why)
         if metadata.get("resourceVersion") not in (None, "", "0"):
             raise NotFound(resource.group, resource.plural, target.name)
+        options.may_create()
         return await self.create(target, body, options)
+
+    async def apply(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
+        """Make the object what a configuration (JSON or YAML) says, as far as its manager says anything; create it when there is none.
+
+        Raises Conflict (another manager's fields), Invalid, BadRequest, Forbidden, NotFound (of a subresource).
+        """
+        resource = target.resource
+        warnings: list[str] = []
+        config = self._configuration(resource, body, options, warnings)
+        for _ in range(_PATCH_TRIES):
+            if target.subresource or self.records.read(resource, target.namespace, target.name) is not None:
+                try:
+                    return Outcome(await self._apply_to_stored(target, config, options, warnings), 200, warnings)
+                except NotFound as error:
+                    if target.subresource or error.details.get("name") != target.name:
+                        raise
+            options.may_create()
+            try:
+                return Outcome(await self._apply_to_nothing(target, config, options, warnings), 201, warnings)
+            except AlreadyExists:
+                await self.records.storage.settled()
+        raise Conflict(resource.group, resource.plural, target.name)
+
+    def _configuration(self, resource: Resource, body: bytes, options: WriteOptions, warnings: list[str]) -> bytes:
+        config, is_yaml = bodies.configuration(body)
+        check_configuration(orjson.loads(config), resource.group, resource.version, resource.kind)
+        if options.field_validation == "Ignore":
+            return config
+        repeats = is_yaml or any(one.startswith("duplicate field") for one in self.codec.check(resource.schema, body).strict)
+        found = bodies.duplicate_keys(body) if repeats else ""
+        if found and options.field_validation == "Strict":
+            raise BadRequest(f"error strict decoding patch: {found}")
+        warnings += [found] if found else []
+        return config
+
+    async def _apply_to_stored(self, target: Target, config: bytes, options: WriteOptions, warnings: list[str]) -> bytes:
+        resource = target.resource
+
+        def change(_old: Object, old_bytes: bytes) -> Object:
+            now = self.runtime.clock.now()
+            merged = self.managers.apply(
+                resource, target.subresource, old_bytes, config, manager=options.manager, now=now, force=options.force
+            )
+            return self._applied(target, merged)
+
+        return await self.modify(target, change, options, tries=_PATCH_TRIES, warnings=warnings, is_applied=True)
+
+    async def _apply_to_nothing(self, target: Target, config: bytes, options: WriteOptions, warnings: list[str]) -> bytes:
+        resource = target.resource
+        now = self.runtime.clock.now()
+        obj = self._applied(target, self.managers.apply(resource, "", None, config, manager=options.manager, now=now, force=options.force))
+        if uid := obj["metadata"].get("uid"):
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            raise Conflict(resource.group, resource.plural, target.name, why)
+        objects.refuse_version(obj)
+        return await self._create_once(target, obj, options, warnings, is_applied=True)
+
+    def _applied(self, target: Target, merged: Object) -> Object:
+        """Return a merged object as the kind's decoder would read it."""
+        resource = target.resource
+        checked = self.codec.check(resource.schema, dump(merged))
+        if checked.error:
+            raise BadRequest(checked.error)
+        obj = normal(orjson.loads(checked.body), resource.kind, resource.api_version)
+        objects.check_address(resource, obj, target.namespace, target.name)
+        return obj
 
     async def patch(self, target: Target, patch: bytes, patch_type: str, options: WriteOptions) -> Outcome:
         """Apply a json, merge or strategic patch. Raises NotFound, Conflict, Invalid, BadRequest."""
@@ -297,8 +370,11 @@ class Pipeline:
         prepare: Prepare | None = None,
         tries: int = _UPDATE_TRIES,
         warnings: list[str] | None = None,
+        is_applied: bool = False,
     ) -> bytes:
         """Change a stored object and return its new bytes. `change(old, old_bytes)` returns the wanted object.
+
+        What it changes is from then on owned by `options.manager`, unless `change` says who owns what itself (`is_applied`).
 
         A wanted object that carries another resourceVersion than the stored one is a Conflict. Lost races are repeated on the
         new state, at most `tries` times; then they are a Conflict too. Raises NotFound, Conflict, Invalid.
@@ -314,6 +390,10 @@ class Pipeline:
             objects.check_uid(resource, new, old)
             objects.check_version(resource, new, old)
             try:
+                resource.strategy.default(new)
+                if not is_applied:
+                    now = self.runtime.clock.now()
+                    self.managers.track(resource, target.subresource, old_bytes, new, manager=options.manager, now=now)
                 return await self._modify_once(target, new, old, revision, options, prepare or _prepare_for(target), warnings)
             except (native.RevisionMismatch, native.KeyMissing):
                 await self.records.storage.settled()
@@ -330,7 +410,6 @@ class Pipeline:
         warnings: list[str] | None,
     ) -> bytes:
         resource = target.resource
-        resource.strategy.default(new)
         request = self._admit("UPDATE", target, new, old, options.is_dry_run)
         await self._mutate(target, request)
         claim = None if target.subresource else self._claim(resource, "update", new, old)
@@ -340,7 +419,11 @@ class Pipeline:
             await self._validate(target, request, [] if warnings is None else warnings)
             if objects.is_finished(new, resource.kind == "Namespace" and resource.group == ""):
                 return await self._finish(resource, new, revision, options.is_dry_run)
-            if options.is_dry_run or objects.is_same(new, old):
+            is_same = objects.is_same(new, old)
+            if is_same and "managedFields" in old["metadata"]:
+                # Nothing was taken over, so nobody's time moves.
+                new["metadata"]["managedFields"] = old["metadata"]["managedFields"]
+            if options.is_dry_run or is_same:
                 _cancel(claim)
                 return dump(new)
             _, values = await self.records.storage.commit([self.records.put(resource, new, revision)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from korch.apiserver.conversion import converted
 from korch.apiserver.dispatch import Dispatch
 from korch.apiserver.encoding import dump
 from korch.apiserver.exchange import Exchange, until
-from korch.apiserver.identity import User
+from korch.apiserver.identity import Authorizer, User, forbidden
 from korch.apiserver.negotiation import LIST_FORMS, OBJECT_FORMS, Form, negotiate
 from korch.apiserver.options import ReadOptions, read_options, removal_options, write_options
 from korch.apiserver.pipeline import Outcome, Target
@@ -34,8 +35,9 @@ SocketConnector = Callable[[WebSocket, RequestInfo], Awaitable[None]]
 class ResourceEndpoint:
     """Answers requests on resource paths. `connectors` and `socket_connectors` are by (plural, subresource)."""
 
-    def __init__(self, dispatch: Dispatch, runtime: Runtime, closing: asyncio.Event) -> None:
+    def __init__(self, dispatch: Dispatch, runtime: Runtime, closing: asyncio.Event, authorizer: Authorizer) -> None:
         self._dispatch = dispatch
+        self._authorizer = authorizer
         self._runtime = runtime
         self._closing = closing
         self.connectors: dict[tuple[str, str], Connector] = {}
@@ -148,9 +150,16 @@ class ResourceEndpoint:
         if bool(target.name) == (verb == "create") and not target.subresource:
             raise MethodNotAllowed()
         form = negotiate(exchange.headers.get("accept", ""), forms=() if target.resource.is_virtual else OBJECT_FORMS)
-        options = write_options(exchange.query)
+        is_custom = not target.resource.schema.startswith("io.k8s.")
+        patch_type = patch_kind(media_type(exchange.headers), is_custom=is_custom) if verb == "patch" else ""
+        options = write_options(
+            exchange.query,
+            verb,
+            is_apply=patch_type == "apply",
+            user_agent=exchange.headers.get("user-agent", ""),
+            may_create=lambda: self._may_create(exchange),
+        )
         if verb == "patch":
-            patch_type = patch_kind(media_type(exchange.headers))
             body = await exchange.body()
             outcome = await self._dispatch.patch(target, body, patch_type, options)
         else:
@@ -158,6 +167,13 @@ class ResourceEndpoint:
             write = self._dispatch.create if verb == "create" else self._dispatch.update
             outcome = await write(target, body, options)
         await self._send(exchange, outcome, form, target)
+
+    def _may_create(self, exchange: Exchange) -> None:
+        """Raise Forbidden when the client may change this object but not create one."""
+        info = replace(exchange.info, verb="create")
+        verdict = self._authorizer.authorize(exchange.user, info)
+        if not verdict.is_allowed:
+            raise forbidden(exchange.user, info, verdict.reason)
 
     async def _delete(self, exchange: Exchange, target: Target) -> None:
         form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)

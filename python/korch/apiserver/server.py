@@ -129,7 +129,7 @@ class ApiServer:
                 "shutdown": lambda: "the server is shutting down" if self._closing.is_set() else "",
             },
         )
-        self.endpoint = ResourceEndpoint(self.dispatch, runtime, self._closing)
+        self.endpoint = ResourceEndpoint(self.dispatch, runtime, self._closing, config.authorizer)
         documents = Documents(
             discovery=Discovery(catalogue, self.aggregated.all),
             openapi=OpenAPI(catalogue, remotes=self.aggregated.all),

@@ -9,7 +9,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use serde_json::{Map, Value};
 
+use super::typed;
+
 pub type NodeId = usize;
+
+const RAW_EXTENSION: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -96,6 +100,69 @@ pub struct Field {
     pub node: NodeId,
     pub nullable: bool,
     pub patch: PatchMeta,
+    /// The scalar that an absent field stands for, where list items are told apart by it.
+    pub default: Option<Value>,
+    /// Replaced as a whole where it stands, whatever its type says: x-kubernetes-map-type beside a reference.
+    pub is_atomic: bool,
+    pub implied: Implied,
+}
+
+/// What upstream's typed objects write where a field is absent: a struct that is no pointer, a list that is always there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Implied {
+    #[default]
+    Nothing,
+    Struct,
+    List,
+}
+
+/// How server-side apply merges a list or map: x-kubernetes-list-type with its keys, and x-kubernetes-map-type.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Relation {
+    /// Maps merge by field. Lists are never this.
+    #[default]
+    Granular,
+    /// Replaced as a whole.
+    Atomic,
+    /// A list of scalars, each of which has its own owners.
+    Set,
+    /// A list of objects that are told apart by these fields.
+    Map(Box<[Box<str>]>),
+}
+
+impl Relation {
+    /// Whether items of the list have owners of their own.
+    pub fn is_associative(&self) -> bool {
+        matches!(self, Self::Set | Self::Map(_))
+    }
+
+    fn of(keywords: &Map<String, Value>, is_list: bool) -> Self {
+        let text = |name: &str| keywords.get(name).and_then(Value::as_str);
+        if !is_list {
+            return match text("x-kubernetes-map-type") {
+                Some("atomic") => Self::Atomic,
+                _ => Self::Granular,
+            };
+        }
+        let merges = text("x-kubernetes-patch-strategy")
+            .is_some_and(|strategy| strategy.split(',').any(|word| word == "merge"));
+        match text("x-kubernetes-list-type") {
+            Some("set") => Self::Set,
+            Some("map") => {
+                let keys = keywords
+                    .get("x-kubernetes-list-map-keys")
+                    .and_then(Value::as_array);
+                let names = keys.into_iter().flatten().filter_map(Value::as_str);
+                Self::Map(names.map(Box::from).collect())
+            }
+            Some(_) => Self::Atomic,
+            None if merges => match text("x-kubernetes-patch-merge-key") {
+                Some(key) => Self::Map(Box::new([key.into()])),
+                None => Self::Set,
+            },
+            None => Self::Atomic,
+        }
+    }
 }
 
 /// How a strategic merge patch treats a field: x-kubernetes-patch-strategy and x-kubernetes-patch-merge-key.
@@ -110,6 +177,8 @@ pub struct PatchMeta {
 #[derive(Debug)]
 pub struct Schema {
     nodes: Vec<Node>,
+    /// By node; the default for those beyond its end.
+    relations: Vec<Relation>,
     by_name: BTreeMap<String, NodeId>,
 }
 
@@ -134,6 +203,7 @@ impl Schema {
                 };
                 definitions.len()
             ],
+            relations: vec![Relation::Granular; definitions.len()],
             by_name: &by_name,
         };
         for (name, definition) in definitions {
@@ -161,14 +231,29 @@ impl Schema {
                         |id| Node::SchemaOr(*id),
                     )
                 }
-                (node, _) => node,
+                (mut node, _) => {
+                    if let Node::Object(object) = &mut node {
+                        typed::imply(name, definition, object);
+                    }
+                    node
+                }
             };
-            if let Some(slot) = by_name.get(name).and_then(|id| compiler.nodes.get_mut(*id)) {
+            let Some(id) = by_name.get(name) else {
+                continue;
+            };
+            if let Some(slot) = compiler.relations.get_mut(*id) {
+                *slot = relation_of(definition);
+                if name == RAW_EXTENSION {
+                    *slot = Relation::Atomic;
+                }
+            }
+            if let Some(slot) = compiler.nodes.get_mut(*id) {
                 *slot = node;
             }
         }
         Ok(Self {
             nodes: compiler.nodes,
+            relations: compiler.relations,
             by_name,
         })
     }
@@ -185,6 +270,11 @@ impl Schema {
             checks_duplicates: false,
         };
         self.nodes.get(id).unwrap_or(&NOTHING)
+    }
+
+    pub fn relation(&self, id: NodeId) -> &Relation {
+        static PLAIN: Relation = Relation::Granular;
+        self.relations.get(id).unwrap_or(&PLAIN)
     }
 
     pub fn len(&self) -> usize {
@@ -218,6 +308,7 @@ impl Schema {
 
 struct Compiler<'a> {
     nodes: Vec<Node>,
+    relations: Vec<Relation>,
     by_name: &'a BTreeMap<String, NodeId>,
 }
 
@@ -232,6 +323,7 @@ impl Compiler<'_> {
         }
         let node = self.node(schema, go_name)?;
         self.nodes.push(node);
+        self.relations.push(relation_of(schema));
         Ok(self.nodes.len() - 1)
     }
 
@@ -350,8 +442,21 @@ impl Object {
             node,
             nullable,
             patch,
+            default: schema
+                .get("default")
+                .filter(|value| value.is_string() || value.is_number() || value.is_boolean())
+                .cloned(),
+            is_atomic: reference(schema).is_some() && relation_of(schema) == Relation::Atomic,
+            implied: Implied::Nothing,
         });
     }
+}
+
+fn relation_of(schema: &Value) -> Relation {
+    schema.as_object().map_or(Relation::Granular, |keywords| {
+        let is_list = keywords.get("type").and_then(Value::as_str) == Some("array");
+        Relation::of(keywords, is_list)
+    })
 }
 
 /// The target of `{"$ref": "#/definitions/NAME"}`. A schema is never mistaken: `$ref` is text there, a schema in `properties`.

@@ -1,5 +1,7 @@
 //! Faces of `crate::api`: bytes and text in, bytes and text out; an error is a ValueError with upstream's words.
 
+use std::sync::Arc;
+
 use pyo3::create_exception;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
@@ -82,7 +84,7 @@ pub fn protobuf_to_json<'py>(
     ))
 }
 
-fn schema_error(error: &SchemaError) -> PyErr {
+pub(super) fn schema_error(error: &SchemaError) -> PyErr {
     match error {
         SchemaError::Unknown(_) => PyKeyError::new_err(error.to_string()),
         _ => PyValueError::new_err(error.to_string()),
@@ -99,7 +101,7 @@ pub type Findings<'py> = (
 #[pyclass(frozen, module = "korch._core._native")]
 #[derive(Debug)]
 pub struct Schema {
-    table: schema::Schema,
+    pub(super) table: Arc<schema::Schema>,
 }
 
 impl Schema {
@@ -114,7 +116,9 @@ impl Schema {
     fn new(definitions_json: &[u8]) -> PyResult<Self> {
         let table =
             schema::Schema::compile(definitions_json).map_err(|error| schema_error(&error))?;
-        Ok(Self { table })
+        Ok(Self {
+            table: Arc::new(table),
+        })
     }
 
     fn check<'py>(

@@ -4,6 +4,7 @@ mod api;
 mod etcd;
 mod custom;
 mod front;
+mod managed;
 mod proxy;
 mod scheduler;
 mod store;
@@ -37,6 +38,11 @@ mod native {
 
     #[pymodule_export]
     use super::custom::{CelExpression, CelValue, StructuralSchema};
+
+    #[pymodule_export]
+    use super::managed::{
+        ApplyConflict, FieldManager, UnfitConfiguration, scale_managers, scaled_managers,
+    };
 
     #[pymodule_export]
     use super::store::{

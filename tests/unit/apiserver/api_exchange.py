@@ -124,6 +124,11 @@ class Api:
     async def patch(self, path: str, body: Any, kind: str = "merge-patch", **options: Any) -> Answer:
         return await self.call("PATCH", path, body, content_type=f"application/{kind}+json", **options)
 
+    async def apply(self, path: str, body: Any, *, manager: str = "me", **options: Any) -> Answer:
+        """Apply a configuration, an object or YAML."""
+        raw = body.encode() if isinstance(body, str) else body
+        return await self.call("PATCH", path, raw, content_type="application/apply-patch+yaml", fieldManager=manager, **options)
+
     async def delete(self, path: str, body: Any = None, **options: Any) -> Answer:
         return await self.call("DELETE", path, body, **options)
 

@@ -49,7 +49,8 @@ async def test_what_only_the_server_decides_is_taken_from_nobody(api: Api) -> No
     }
     metadata = (await api.made(f"{path}/configmaps", body))["metadata"]
     assert metadata["uid"] != "mine" and not metadata["creationTimestamp"].startswith("2001")
-    assert not {"deletionTimestamp", "managedFields", "generation"} & set(metadata)
+    assert not {"deletionTimestamp", "generation"} & set(metadata)
+    assert [one["manager"] for one in metadata["managedFields"]] == ["unknown"]
 
 
 REFUSED = {

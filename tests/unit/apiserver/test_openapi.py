@@ -73,7 +73,7 @@ def test_patch_says_what_kubectl_looks_for(served: OpenAPI) -> None:
     patch = path["patch"]
     assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "kind": "Deployment", "version": "v1"}
     assert patch["x-kubernetes-action"] == "patch"
-    assert "application/strategic-merge-patch+json" in patch["requestBody"]["content"]
+    assert {"application/apply-patch+yaml", "application/strategic-merge-patch+json"} <= set(patch["requestBody"]["content"])
     assert {"dryRun", "fieldManager", "fieldValidation", "force"} == {one["name"] for one in patch["parameters"]}
     assert [one["name"] for one in path["parameters"]] == ["name", "namespace", "pretty"]
 

@@ -41,12 +41,12 @@ async def test_a_json_patch_whose_test_fails_changes_nothing(api: Api) -> None:
 async def test_other_patch_types_are_unsupported(api: Api) -> None:
     path = await api.namespace()
     await api.made(f"{path}/configmaps", config_map("a"))
-    says = (await api.call("PATCH", f"{path}/configmaps/a", {}, content_type="application/apply-patch+yaml")).says
+    says = (await api.call("PATCH", f"{path}/configmaps/a", {}, content_type="application/apply-patch+cbor")).says
     assert says == (
         415,
         "UnsupportedMediaType",
         "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "
-        "application/merge-patch+json, application/strategic-merge-patch+json",
+        "application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
     )
 
 

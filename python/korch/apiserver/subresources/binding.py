@@ -43,7 +43,7 @@ async def create(pipeline: Pipeline, target: Target, body: bytes, options: Write
         objects.check_preconditions(pods, old, uid=metadata.get("uid") or "", resource_version=metadata.get("resourceVersion") or "")
         return bound(orjson.loads(old_bytes), node, metadata.get("annotations") or {}, now)
 
-    await pipeline.modify(pod_target, bind, options, prepare=_prepare)
+    await pipeline.modify(pod_target, bind, options, prepare=_prepare, is_applied=True)
     return Outcome(dump(success()), 201, warnings)
 
 

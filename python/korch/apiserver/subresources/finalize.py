@@ -20,7 +20,10 @@ def prepare(_resource: Resource, new: Object, old: Object, _context: Context) ->
     for field in ("status", "spec"):
         if field in old:
             new[field] = old[field]
+    managed = new["metadata"].get("managedFields")
     new["metadata"] = dict(old["metadata"], resourceVersion=new["metadata"].get("resourceVersion", ""))
+    if managed:
+        new["metadata"]["managedFields"] = managed
     new["spec"] = dict(old.get("spec") or {}, finalizers=finalizers)
     if not finalizers:
         del new["spec"]["finalizers"]

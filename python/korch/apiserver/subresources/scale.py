@@ -5,21 +5,26 @@ Mirrors registry/apps/deployment/storage (ScaleREST) and apiextensions' scale co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from korch._core import native
 from korch.api import selectors
 from korch.api.errors import BadRequest, Invalid, invalid
 from korch.api.meta import at
+from korch.apiserver.body import configuration
 from korch.apiserver.encoding import dump
+from korch.apiserver.field_managers import SCALE, applied, check_configuration, set_managed_fields
 from korch.apiserver.options import WriteOptions
 from korch.apiserver.pipeline import Outcome, Pipeline, Target
 from korch.resources.resource import Resource, Scale
+from korch.runtime.clock import rfc3339
 
 Object = dict[str, Any]
 
-SCHEMA = "io.k8s.api.autoscaling.v1.Scale"
+_KIND = ("autoscaling", "v1", "Scale")
 _COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -47,33 +52,53 @@ def get(pipeline: Pipeline, target: Target) -> bytes:
 async def update(pipeline: Pipeline, target: Target, body: bytes, options: WriteOptions) -> Outcome:
     """Take the replica count from a Scale. Raises NotFound, Conflict, Invalid, BadRequest."""
     warnings: list[str] = []
-    scale = pipeline.codec.decode_as(SCHEMA, "Scale", "autoscaling/v1", body, options.field_validation, warnings)
+    scale = pipeline.codec.decode_as(SCALE, "Scale", "autoscaling/v1", body, options.field_validation, warnings)
     given = scale["metadata"].get("name") or ""
     if given and given != target.name:
         raise BadRequest(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
-    return Outcome(await _write(pipeline, target, lambda _old: scale, options), 200, warnings)
 
-
-async def patch(pipeline: Pipeline, target: Target, patch: bytes, patch_type: str, options: WriteOptions) -> Outcome:
-    """Patch the Scale and write it back. Raises NotFound, Conflict, Invalid, BadRequest."""
-    warnings: list[str] = []
-
-    def change(old: Object) -> Object:
-        warnings.clear()
-        before = dump(scale_of(target.resource, old))
-        patched = pipeline.apply_patch(SCHEMA, "Scale", before, patch, patch_type)
-        return pipeline.decode_patched(SCHEMA, patched, patch, options.field_validation, warnings)
+    def change(before: bytes) -> Object:
+        return _tracked(pipeline, before, scale, options)
 
     return Outcome(await _write(pipeline, target, change, options), 200, warnings)
 
 
-async def _write(pipeline: Pipeline, target: Target, scale_for: Any, options: WriteOptions) -> bytes:
+async def patch(pipeline: Pipeline, target: Target, patch: bytes, patch_type: str, options: WriteOptions) -> Outcome:
+    """Patch the Scale, or apply one, and write it back. Raises NotFound, Conflict, Invalid, BadRequest."""
+    warnings: list[str] = []
+    config = b""
+    if patch_type == "apply":
+        config, _ = configuration(patch)
+        check_configuration(orjson.loads(config), "autoscaling", "v1", "Scale")
+
+    def change(before: bytes) -> Object:
+        warnings.clear()
+        if patch_type == "apply":
+            now = pipeline.runtime.clock.now()
+            return applied(pipeline.managers.scale, _KIND, before, config, manager=options.manager, now=now, force=options.force)
+        patched = pipeline.apply_patch(SCALE, "Scale", before, patch, patch_type)
+        scale = pipeline.decode_patched(SCALE, patched, patch, options.field_validation, warnings)
+        return _tracked(pipeline, before, scale, options)
+
+    return Outcome(await _write(pipeline, target, change, options), 200, warnings)
+
+
+def _tracked(pipeline: Pipeline, before: bytes, scale: Object, options: WriteOptions) -> Object:
+    now = rfc3339(pipeline.runtime.clock.now())
+    set_managed_fields(scale, pipeline.managers.scale.track(before, dump(scale), options.manager, now))
+    return scale
+
+
+async def _write(pipeline: Pipeline, target: Target, change_scale: Callable[[bytes], Object], options: WriteOptions) -> bytes:
     resource = target.resource
     paths = resource.scale or Scale()
     main = Target(resource=resource, namespace=target.namespace, name=target.name, user=target.user)
 
     def change(old: Object, old_bytes: bytes) -> Object:
-        scale = scale_for(old)
+        owners = dump(old["metadata"].get("managedFields") or [])
+        before = scale_of(resource, old)
+        set_managed_fields(before, native.scale_managers(owners, paths.spec_replicas))
+        scale = change_scale(dump(before))
         replicas = at(scale, "spec", "replicas") or 0
         if replicas < 0:
             causes = [invalid("spec.replicas", replicas, "must be greater than or equal to 0")]
@@ -83,9 +108,11 @@ async def _write(pipeline: Pipeline, target: Target, scale_for: Any, options: Wr
         new["metadata"]["resourceVersion"] = at(scale, "metadata", "resourceVersion") or ""
         if uid := at(scale, "metadata", "uid"):
             new["metadata"]["uid"] = uid
+        scaled = dump(at(scale, "metadata", "managedFields") or [])
+        set_managed_fields(new, native.scaled_managers(owners, scaled, paths.spec_replicas, resource.api_version))
         return new
 
-    stored = await pipeline.modify(main, change, options)
+    stored = await pipeline.modify(main, change, options, is_applied=True)
     return dump(scale_of(resource, orjson.loads(stored)))
 
 

@@ -1,0 +1,29 @@
+//! Who owns which field: managedFields of every write, and server-side apply.
+//!
+//! `value` is an object as a tree that borrows from its bytes, `path` a step to a field, `set` fields as a tree of such steps and its
+//! wire form FieldsV1. `types` tells how the compiled schema merges a value (atomic, set, map by keys, or deduced when there is no
+//! schema); `fields`, `compare`, `merge`, `remove` and `validate` are the walks over typed values; `entries` are an object's
+//! managers; `update` and `apply` put these together. Mirrors sigs.k8s.io/structured-merge-diff and apimachinery's util/managedfields.
+
+mod apply;
+mod compare;
+mod entries;
+mod fields;
+mod merge;
+mod path;
+mod remove;
+mod scale;
+mod set;
+mod types;
+mod update;
+mod validate;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Applied, ApplyError, Conflict, apply};
+pub use entries::Write;
+pub use scale::{scale_to_parent, scale_to_subresource};
+pub use types::Type;
+pub use update::track;

@@ -1,0 +1,143 @@
+//! managedFields after a create, an update or a patch: the writer owns what it changed, everybody else loses just that.
+
+use super::compare::{Comparison, compare};
+use super::entries::{self, Entries, Entry, Identity, Operation, Write};
+use super::set::Set;
+use super::value::{EMPTY, Value};
+
+/// Return `metadata.managedFields` of `new`, as JSON; empty when it has none.
+///
+/// `live` is the stored object, None for a create. An object that has no managers gets none from updates. A request may set
+/// managedFields itself (not through a subresource); `[{}]` and `[]` clear them. Fails when an object is no JSON or the stored
+/// managedFields are malformed.
+pub fn track(write: &Write<'_>, live: Option<&str>, new: &str) -> Result<Vec<u8>, String> {
+    let mut live_value = match live {
+        Some(source) => parse(source)?,
+        None => EMPTY.clone(),
+    };
+    let mut new_value = parse(new)?;
+    let stored = take_managed(&mut live_value);
+    let given = take_managed(&mut new_value);
+    // From here on everything borrows from the two sources.
+    let entries = decode(write, stored.as_ref(), given.as_ref());
+    if entries.is_empty() && live.is_some() {
+        return Ok(Vec::new());
+    }
+    let entries = update(write, &live_value, &new_value, entries)?;
+    Ok(entries::write(entries))
+}
+
+fn parse(source: &str) -> Result<Value<'_>, String> {
+    Value::parse(source).map_err(|error| error.to_string())
+}
+
+/// Take managedFields out of an object, so that they do not manage themselves.
+pub(super) fn take_managed<'a>(object: &mut Value<'a>) -> Option<Value<'a>> {
+    let Value::Map(fields) = object else {
+        return None;
+    };
+    fields
+        .iter_mut()
+        .find(|(name, _)| name == "metadata")?
+        .1
+        .take("managedFields")
+}
+
+fn decode<'a>(
+    write: &Write<'_>,
+    stored: Option<&Value<'a>>,
+    given: Option<&Value<'a>>,
+) -> Entries<'a> {
+    let from_stored = || entries::read(stored).unwrap_or_default();
+    if !write.subresource.is_empty() {
+        return from_stored();
+    }
+    if is_reset(given) {
+        return Vec::new();
+    }
+    match entries::read(given) {
+        Ok(found) if !found.is_empty() => found,
+        _ => from_stored(),
+    }
+}
+
+fn is_reset(given: Option<&Value<'_>>) -> bool {
+    match given {
+        Some(Value::List(items)) => match items.as_slice() {
+            [] => true,
+            [Value::Map(fields)] => fields.is_empty(),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Compare, take from the others what changed, and give it to the writer.
+pub(super) fn update<'a>(
+    write: &Write<'a>,
+    live: &Value<'a>,
+    new: &Value<'a>,
+    mut entries: Entries<'a>,
+) -> Result<Entries<'a>, String> {
+    let types = write.types();
+    let found = compare(&types, live, new, write.of);
+    let found = Comparison {
+        removed: write.filter(&found.removed),
+        modified: write.filter(&found.modified),
+        added: write.filter(&found.added),
+    };
+    let changed = found.changed();
+    take_from_others(&mut entries, None, &changed, &found.removed);
+    let own = entries::stripped(&changed);
+    if !own.is_empty() {
+        add(&mut entries, write.identity(Operation::Update), own, write);
+    }
+    entries::cap(&mut entries);
+    Ok(entries)
+}
+
+/// Take what changed and what was removed from all entries but one; those left with nothing go.
+pub(super) fn take_from_others<'a>(
+    entries: &mut Entries<'a>,
+    except: Option<&Identity<'_>>,
+    changed: &Set<'a>,
+    removed: &Set<'a>,
+) {
+    for entry in entries.iter_mut() {
+        if except == Some(&entry.identity) {
+            continue;
+        }
+        entry.set = entry
+            .set
+            .difference(&entry.set.intersection(changed))
+            .difference(removed);
+    }
+    entries.retain(|entry| !entry.set.is_empty());
+}
+
+fn add<'a>(entries: &mut Entries<'a>, identity: Identity<'a>, own: Set<'a>, write: &Write<'a>) {
+    match entries::find(entries, &identity) {
+        Some(entry) => {
+            entry.set = entry.set.union(&own);
+            entry.time = Some(write.now.into());
+        }
+        None => entries.push(Entry {
+            identity,
+            api_version: write.api_version.into(),
+            time: Some(write.now.into()),
+            set: own,
+        }),
+    }
+}
+
+/// The entry of all that an object had before anybody tracked it.
+pub(super) fn before_first_apply<'a>(
+    write: &Write<'a>,
+    live: &Value<'a>,
+) -> Result<Entries<'a>, String> {
+    let unknown = Write {
+        manager: "before-first-apply",
+        ..*write
+    };
+    update(&unknown, &EMPTY, live, Vec::new())
+}

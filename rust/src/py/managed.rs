@@ -1,0 +1,143 @@
+//! Face of `crate::api::managed`: one `FieldManager` for each endpoint that writes objects of a kind.
+
+use std::sync::Arc;
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::api::{Schema, schema_error};
+use crate::api::managed::{self, ApplyError, Type, Write};
+use crate::api::schema;
+
+create_exception!(_native, ApplyConflict, PyException);
+create_exception!(_native, UnfitConfiguration, PyValueError);
+
+#[pyclass(frozen, module = "korch._core._native")]
+#[derive(Debug)]
+pub struct FieldManager {
+    table: Arc<schema::Schema>,
+    of: Type,
+    api_version: String,
+    subresource: String,
+    reset: Vec<String>,
+    only: Vec<String>,
+}
+
+impl FieldManager {
+    fn with<T>(&self, manager: &str, now: &str, act: impl FnOnce(&Write<'_>) -> T) -> T {
+        let reset: Vec<&str> = self.reset.iter().map(String::as_str).collect();
+        let only: Vec<&str> = self.only.iter().map(String::as_str).collect();
+        act(&Write {
+            schema: &self.table,
+            of: self.of,
+            manager,
+            subresource: &self.subresource,
+            api_version: &self.api_version,
+            now,
+            reset: &reset,
+            only: &only,
+        })
+    }
+}
+
+#[pymethods]
+impl FieldManager {
+    #[new]
+    #[pyo3(signature = (schema, definition, *, api_version, subresource = String::new(), reset = Vec::new(), only = Vec::new()))]
+    fn new(
+        schema: &Schema,
+        definition: &str,
+        api_version: String,
+        subresource: String,
+        reset: Vec<String>,
+        only: Vec<String>,
+    ) -> PyResult<Self> {
+        let of = if definition.is_empty() {
+            Type::Deduced
+        } else {
+            let found = schema.table.definition(definition);
+            Type::Node(found.map_err(|error| schema_error(&error))?)
+        };
+        Ok(Self {
+            table: Arc::clone(&schema.table),
+            of,
+            api_version,
+            subresource,
+            reset,
+            only,
+        })
+    }
+
+    fn track<'py>(
+        &self,
+        py: Python<'py>,
+        live: Option<&[u8]>,
+        new: &[u8],
+        manager: &str,
+        now: &str,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let live = live.map(text).transpose()?;
+        let new = text(new)?;
+        let found = self.with(manager, now, |write| managed::track(write, live, new));
+        Ok(PyBytes::new(py, &found.map_err(PyValueError::new_err)?))
+    }
+
+    fn apply<'py>(
+        &self,
+        py: Python<'py>,
+        live: Option<&[u8]>,
+        config: &[u8],
+        manager: &str,
+        now: &str,
+        force: bool,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let live = live.map(text).transpose()?;
+        let config = text(config)?;
+        match self.with(manager, now, |write| {
+            managed::apply(write, live, config, force)
+        }) {
+            Ok(applied) => Ok((
+                PyBytes::new(py, &applied.object),
+                PyBytes::new(py, &applied.managed_fields),
+            )),
+            Err(ApplyError::Config(message)) => Err(UnfitConfiguration::new_err(message)),
+            Err(ApplyError::Live(message)) => Err(PyValueError::new_err(message)),
+            Err(ApplyError::Conflicts(conflicts)) => {
+                let told: Vec<_> = conflicts
+                    .into_iter()
+                    .map(|conflict| (conflict.manager, conflict.path))
+                    .collect();
+                Err(ApplyConflict::new_err((told,)))
+            }
+        }
+    }
+}
+
+#[pyfunction]
+pub fn scale_managers<'py>(
+    py: Python<'py>,
+    managed_fields: &[u8],
+    replicas: &str,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let found = managed::scale_to_subresource(text(managed_fields)?, replicas);
+    Ok(PyBytes::new(py, &found.map_err(PyValueError::new_err)?))
+}
+
+#[pyfunction]
+pub fn scaled_managers<'py>(
+    py: Python<'py>,
+    managed_fields: &[u8],
+    scale: &[u8],
+    replicas: &str,
+    api_version: &str,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let found =
+        managed::scale_to_parent(text(managed_fields)?, text(scale)?, replicas, api_version);
+    Ok(PyBytes::new(py, &found.map_err(PyValueError::new_err)?))
+}
+
+fn text(bytes: &[u8]) -> PyResult<&str> {
+    std::str::from_utf8(bytes).map_err(|error| PyValueError::new_err(error.to_string()))
+}
