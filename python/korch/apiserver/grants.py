@@ -51,7 +51,7 @@ def grant(headers: Mapping[str, str], info: RequestInfo, user: User, *, authoriz
         "prefix": resource.key_prefix().decode(),
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "list_kind": f"{resource.kind}List",
+        "list_kind": resource.list_name,
         "api_version": resource.api_version,
         "fields": sorted(resource.selectable_fields),
     }
@@ -61,7 +61,8 @@ def grant(headers: Mapping[str, str], info: RequestInfo, user: User, *, authoriz
 
 
 def _is_sent_as_stored(resource: Resource) -> bool:
-    return resource.storage is None and not resource.is_virtual
+    # What is computed instead of stored cannot be watched; a deprecated version comes with a warning.
+    return resource.storage is None and "watch" in resource.verbs and not resource.warning
 
 
 def _scope(user: User, info: RequestInfo, resource: Resource, authorizer: Authorizer) -> tuple[str, str]:
