@@ -1,8 +1,9 @@
-"""What exists before anybody asks: the system's namespaces, and the Service `kubernetes` that leads to this server.
+"""What exists before anybody asks: the system's namespaces, the Service `kubernetes` that leads to this server, and `kube-dns`.
 
 Level-triggered: `run` looks at everything every ten seconds and makes it right, so a deletion or a change of address heals.
 A loopback address leads nowhere from inside a pod, and no endpoint may carry one: a server that is known by nothing else has the
-Service, and no endpoints behind it.
+Service, and no endpoints behind it. `kube-dns` has none either: every node answers at its address itself, and the Service keeps the
+address from being given to another.
 Mirrors pkg/controlplane's systemnamespaces and kubernetesservice controllers.
 """
 
@@ -26,16 +27,22 @@ Object = dict[str, Any]
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 INTERVAL_S = 10.0
 _NAME, _NAMESPACE = "kubernetes", "default"
+_DNS_NAME, _DNS_NAMESPACE = "kube-dns", "kube-system"
+_SERVED_BY_NODE = "korch.dev/served-by-node"
 
 
 class Bootstrap:
-    """Keeps the system's own objects. `address` is the IP (not a name) and `port` at which clients reach this server."""
+    """Keeps the system's own objects. `address` is the IP (not a name) and `port` at which clients reach this server.
 
-    def __init__(self, client: Client, *, service_address: str, address: str, port: int) -> None:
+    `cluster_dns` is the address at which nodes answer cluster DNS, "" when they do not.
+    """
+
+    def __init__(self, client: Client, *, service_address: str, address: str, port: int, cluster_dns: str = "") -> None:
         self._client = client
         self._service_address = service_address
         self._address = address
         self._port = port
+        self._cluster_dns = cluster_dns
         self._is_reachable = not ipaddress.ip_address(address).is_loopback
         self.is_done = False
 
@@ -59,6 +66,20 @@ class Bootstrap:
         await self._ensure_exists(SERVICES, _NAMESPACE, {"metadata": {"name": _NAME, "labels": labels}, "spec": spec})
         await self._ensure_same(ENDPOINTS, self._endpoints(), ("subsets",))
         await self._ensure_same(ENDPOINT_SLICES, self._endpoint_slice(), ("addressType", "endpoints", "ports"))
+        if self._cluster_dns:
+            try:
+                await self._ensure_exists(SERVICES, _DNS_NAMESPACE, self._dns_service())
+            except ApiError as error:
+                # Names are answered all the same; the address may belong to a Service from before there was this one.
+                log.warning("service kube-dns cannot be made", address=self._cluster_dns, error=error.message)
+
+    def _dns_service(self) -> Object:
+        labels = {"k8s-app": _DNS_NAME, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}
+        ports = [{"name": name, "port": 53, "protocol": protocol} for name, protocol in (("dns", "UDP"), ("dns-tcp", "TCP"))]
+        return {
+            "metadata": {"name": _DNS_NAME, "labels": labels, "annotations": {_SERVED_BY_NODE: "true"}},
+            "spec": {"clusterIP": self._cluster_dns, "type": "ClusterIP", "ports": ports},
+        }
 
     def _endpoints(self) -> Object:
         ports = [{"name": "https", "port": self._port, "protocol": "TCP"}]

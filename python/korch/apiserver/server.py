@@ -63,6 +63,7 @@ Object = dict[str, Any]
 class ServerConfig:
     """How a server presents itself and whom it believes.
 
+    `cluster_dns` is where nodes answer cluster DNS, "" for nowhere.
     `node_port_range` includes both ends. `advertise_host` is an IP address: what the Service `kubernetes` leads to. `tokens`
     answers TokenReviews and TokenRequests. With `rbac` (which `authorizer` should contain) the default roles are kept in the store,
     and nobody can grant what he does not have. `routes` are served before all others, `toleration_s` is what pods get by default.
@@ -72,6 +73,7 @@ class ServerConfig:
     node_port_range: tuple[int, int] = (30000, 32767)
     advertise_host: str = "127.0.0.1"
     advertise_port: int = 6443
+    cluster_dns: str = ""
     authenticator: Authenticator = field(default_factory=AllowEverybody)
     authorizer: Authorizer = field(default_factory=AllowEverybody)
     rbac: Rbac | None = None
@@ -119,6 +121,7 @@ class ApiServer:
             service_address=self.services.first_address,
             address=config.advertise_host,
             port=config.advertise_port,
+            cluster_dns=config.cluster_dns,
         )
         self._has_policy = False
         self.health = Health(

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from korch.apiserver.streaming import Streaming
 
 _FRONT_THREADS = 2
+# As everywhere in Kubernetes: 10.96.0.10 of 10.96.0.0/16.
+_CLUSTER_DNS_HOST = 10
 _STOP_GRACE_S = 2
 
 log = get_logger("server")
@@ -60,6 +62,7 @@ class ServerOptions:
     advertise: str
     service_cidr: str
     cluster_cidr: str
+    cluster_dns: str
     node_monitor_grace_period_s: float
     sim_nodes: int
     with_controllers: bool
@@ -74,6 +77,7 @@ class ServerOptions:
 @click.option("--advertise", default="", help="HOST:PORT at which pods and nodes reach the server. Default: the first --bind.")
 @click.option("--service-cidr", default="10.96.0.0/16", show_default=True, help="Addresses of Services.")
 @click.option("--cluster-cidr", default="10.244.0.0/16", show_default=True, help="Addresses of pods.")
+@click.option("--cluster-dns", default="", help="Address at which nodes answer cluster DNS. Default: the tenth of --service-cidr.")
 @click.option("--node-monitor-grace-period", default=50.0, show_default=True, help="Seconds of silence after which a node is NotReady.")
 @click.option("--sim-nodes", default=0, show_default=True, help="Simulated nodes to run.")
 @click.option("--without-controllers", is_flag=True, help="Leave them to `korch controller-manager`.")
@@ -85,6 +89,7 @@ def server(
     advertise: str,
     service_cidr: str,
     cluster_cidr: str,
+    cluster_dns: str,
     node_monitor_grace_period: float,
     sim_nodes: int,
     without_controllers: bool,
@@ -98,6 +103,7 @@ def server(
         advertise=advertise or binds[0],
         service_cidr=service_cidr,
         cluster_cidr=cluster_cidr,
+        cluster_dns=cluster_dns or str(ipaddress.ip_network(service_cidr)[_CLUSTER_DNS_HOST]),
         node_monitor_grace_period_s=node_monitor_grace_period,
         sim_nodes=sim_nodes,
         with_controllers=not without_controllers,
@@ -139,6 +145,7 @@ class Server:
                 service_cidr=options.service_cidr,
                 advertise_host=host,
                 advertise_port=int(port),
+                cluster_dns=options.cluster_dns,
                 authenticator=self._authenticator,
                 authorizer=Chain([SuperUsers(), NodeAuthorizer(self._storage), rbac]),
                 rbac=rbac,

@@ -52,3 +52,24 @@ def test_a_server_on_loopback_is_ready_with_no_endpoints_behind_its_service() ->
         assert not (await api.get(f"{path}/endpoints/kubernetes")).json.get("subsets")
 
     serve(story, config=ServerConfig(advertise_host="127.0.0.1"))
+
+
+def test_the_address_of_cluster_dns_belongs_to_a_service_that_nodes_answer_themselves() -> None:
+    async def story(api: Api) -> None:
+        service = (await api.get("/api/v1/namespaces/kube-system/services/kube-dns")).json
+        assert service["spec"]["clusterIP"] == "10.96.0.10" and "selector" not in service["spec"]
+        assert [(one["name"], one["port"], one["protocol"]) for one in service["spec"]["ports"]] == [
+            ("dns", 53, "UDP"),
+            ("dns-tcp", 53, "TCP"),
+        ]
+        assert service["metadata"]["annotations"] == {"korch.dev/served-by-node": "true"}
+
+    serve(story, config=ServerConfig(cluster_dns="10.96.0.10"))
+
+
+def test_a_server_whose_dns_address_is_taken_becomes_ready_all_the_same() -> None:
+    async def story(api: Api) -> None:
+        assert (await api.get("/readyz")).code == 200
+        assert (await api.get("/api/v1/namespaces/kube-system/services/kube-dns")).code == 404
+
+    serve(story, config=ServerConfig(cluster_dns="10.96.0.1"))
