@@ -14,7 +14,10 @@ use korch_native::store::{
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn main() -> Outcome {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["writers", directory, count, seconds] => {
@@ -32,7 +35,11 @@ fn main() -> Outcome {
 }
 
 fn key(number: usize) -> Vec<u8> {
-    format!("/registry/configmaps/namespace-{:05}/name-{number:029}", number % 1000).into_bytes()
+    format!(
+        "/registry/configmaps/namespace-{:05}/name-{number:029}",
+        number % 1000
+    )
+    .into_bytes()
 }
 
 fn value(number: usize) -> Vec<u8> {
@@ -51,7 +58,12 @@ fn status(field: &str) -> u64 {
 
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
     (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
 }
@@ -59,7 +71,10 @@ fn cpu_seconds() -> f64 {
 /// The value below which `share` of the sorted values lie.
 fn percentile(sorted: &[u64], share: f64) -> u64 {
     let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+    sorted
+        .get(at.min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(0)
 }
 
 /// Threads that each create a key, wait until it is durable and visible, and go on.
@@ -81,7 +96,9 @@ fn writers(directory: &Path, count: usize, seconds: f64) -> Outcome {
                 let sender = sender.clone();
                 let answer = move |published: Result<(), StoreError>| drop(sender.send(published));
                 store.when_published(done.revision, Box::new(answer));
-                receiver.recv().map_err(|_| StoreError::Invalid("no answer".into()))??;
+                receiver
+                    .recv()
+                    .map_err(|_| StoreError::Invalid("no answer".into()))??;
                 latencies.push(began.elapsed().as_micros() as u64);
             }
             Ok::<_, StoreError>(latencies)

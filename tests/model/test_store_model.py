@@ -21,6 +21,16 @@ KEYS = ["/nodes/a/x", "/pods/a/x", "/pods/a/x-1", "/pods/ab/x"]
 PREFIXES = ["", "/pods/", "/pods/a/", "/pods/a/x", "/nodes/", "/no"]
 VALUE = b'{"rv":""}'
 SPLICE_AT = VALUE.index(b'""') + 1
+# Transactions store values as they are.
+RAW = b'{"raw":true}'
+SPANS = [
+    (b"/pods/a/x", b""),
+    (b"/pods/", b"/pods0"),
+    (b"/nodes/a/x", b"/pods/a/x-"),
+    (b"/pods/a/x-", b"\0"),
+    (b"\0", b"\0"),
+    (b"/z", b"/a"),
+]
 
 node_names = st.sampled_from([None, "", "n1", "n2"])
 labels = st.dictionaries(st.sampled_from(["app", "tier"]), st.sampled_from(["", "web", "db"]), max_size=2)
@@ -41,6 +51,15 @@ writes = st.tuples(
     node_names,
     owners,
 )
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from(KEYS), st.sampled_from([0, 0, 0, 1, 2])),
+        st.tuples(st.just("delete"), st.sampled_from(SPANS), st.just(0)),
+        st.tuples(st.just("span"), st.sampled_from(SPANS), st.integers(0, 2)),
+    ),
+    min_size=1,
+    max_size=4,
+)
 commits = st.dictionaries(st.sampled_from(KEYS), writes, min_size=1, max_size=3)
 
 
@@ -53,6 +72,10 @@ class Object:
     labels: dict[str, str]
     fields: dict[str, str]
     owners: list[str]
+    lease: int = 0
+
+    def deleted_at(self, revision: int) -> bytes:
+        return RAW if self.value == RAW else encoded(revision)
 
 
 State = dict[str, Object]
@@ -78,13 +101,18 @@ def covers(prefix: str, key: str) -> bool:
     return key.startswith(prefix) if prefix == "" or prefix.endswith("/") else key == prefix
 
 
+def inside(span: tuple[bytes, bytes], key: str) -> bool:
+    start, end = span
+    return key.encode() == start if not end else start <= key.encode() and (end == b"\0" or key.encode() < end)
+
+
 def encoded(revision: int) -> bytes:
     return VALUE[:SPLICE_AT] + str(revision).encode() + VALUE[SPLICE_AT:]
 
 
 @dataclass
 class Watching:
-    prefix: str
+    prefix: str | tuple[bytes, bytes]
     selector: list
     seen: int
     expected: list = field(default_factory=list)
@@ -102,6 +130,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.applied = self.published = 1
         self.floor = 0
         self.watching: dict[int, Watching] = {}
+        # leases[id] is (time to live in seconds, end in milliseconds).
+        self.leases: dict[int, tuple[int, int]] = {}
+        self.now_ms = 1_000
 
     def open(self) -> native.Store:
         return native.Store(None)
@@ -140,6 +171,38 @@ class StoreMachine(RuleBasedStateMachine):
         self.orders[self.applied] = list(commit)
         if is_published:
             self.publish_to(self.applied)
+
+    @rule(all=operations)
+    def transact(self, all: list) -> None:
+        state, order, found, refused = dict(self.states[self.applied]), [], [], None
+        revision, ops = self.applied + 1, []
+        for verb, where, number in all:
+            keys = [where] if verb == "put" else [key for key in sorted(state) if inside(where, key)]
+            states = [state[key] for key in keys if key in state]
+            ops.append((verb, where.encode(), RAW, number, 0) if verb == "put" else (verb, *where, number, 0))
+            found.append([(one.value, one.modified) for one in states][: number if verb == "span" and number else None])
+            if verb == "span":
+                continue
+            if verb == "put" and number and number not in self.leases:
+                refused = refused or native.LeaseNotFound
+            if set(keys) & set(order):
+                refused = refused or ValueError
+            order += keys
+            for key in keys:
+                current = state.pop(key, None)
+                if verb == "put":
+                    created, version = (revision, 1) if current is None else (current.created, current.version + 1)
+                    state[key] = Object(RAW, created, revision, version, {}, {}, [], number)
+        if refused is not None:
+            with pytest.raises(refused):
+                self.store.transact(ops)
+            return
+        newest, wrote, records = self.store.transact(ops)
+        self.applied += wrote
+        assert (newest, wrote) == (self.applied, bool(order))
+        assert [[(one.value, one.mod_revision) for one in each] for each in records] == found
+        if wrote:
+            self.states[revision], self.orders[revision] = state, order
 
     @staticmethod
     def refusal(index: int, verb: str, current: Object | None, expected: int | None):
@@ -221,11 +284,12 @@ class StoreMachine(RuleBasedStateMachine):
             assert record is None
             return
         assert record is not None and record.key == key.encode()
-        assert (record.value, record.create_revision, record.mod_revision, record.version) == (
+        assert (record.value, record.create_revision, record.mod_revision, record.version, record.lease) == (
             expected.value,
             expected.created,
             expected.modified,
             expected.version,
+            expected.lease,
         )
 
     @rule(prefix=st.sampled_from(PREFIXES), selector=selectors, limit=st.integers(0, 3), data=st.data())
@@ -251,6 +315,19 @@ class StoreMachine(RuleBasedStateMachine):
             start = page.next
         assert read == expected
 
+    @rule(span=st.sampled_from(SPANS), limit=st.integers(0, 3), data=st.data())
+    def span(self, span: tuple[bytes, bytes], limit: int, data: st.DataObject) -> None:
+        revision = self.revisions(data)
+        if (refused := self.refused_read(revision)) is not None:
+            with pytest.raises(refused):
+                self.store.span(*span, revision=revision)
+            return
+        state = self.states[revision or self.published]
+        expected = [key.encode() for key in sorted(state) if inside(span, key)]
+        page = self.store.span(*span, limit=limit, revision=revision)
+        assert page.keys == expected[: limit or None]
+        assert self.store.count(*span, revision=revision) == len(expected) == len(page.keys) + page.remaining
+
     @rule(uid=st.sampled_from(["u1", "u2"]))
     def by_owner(self, uid: str) -> None:
         state = self.states[self.published]
@@ -261,12 +338,14 @@ class StoreMachine(RuleBasedStateMachine):
     def events(self, watching: Watching, revision: int) -> list:
         before, after, found = self.states[revision - 1], self.states[revision], []
         for key in self.orders[revision]:
-            if not covers(watching.prefix, key):
+            where = watching.prefix
+            if not (covers(where, key) if isinstance(where, str) else inside(where, key)):
                 continue
             was = key in before and matches(watching.selector, before[key])
             now = key in after and matches(watching.selector, after[key])
             if was or now:
-                found.append((1 if was and now else 0 if now else 2, revision, encoded(revision)))
+                value = after[key].value if now else before[key].deleted_at(revision)
+                found.append((1 if was and now else 0 if now else 2, revision, value))
         return found
 
     @precondition(lambda self: len(self.watching) < 6)
@@ -281,6 +360,15 @@ class StoreMachine(RuleBasedStateMachine):
         for past in range(max(revision, 1) + 1, self.published + 1):
             watching.expected += self.events(watching, past)
         self.watching[self.store.watch(prefix.encode(), from_revision=revision, selector=selector)] = watching
+
+    @precondition(lambda self: len(self.watching) < 6)
+    @rule(span=st.sampled_from(SPANS), data=st.data())
+    def watch_span(self, span: tuple[bytes, bytes], data: st.DataObject) -> None:
+        revision = data.draw(st.integers(self.floor, self.published))
+        watching = Watching(span, [], revision)
+        for past in range(max(revision, 1) + 1, self.published + 1):
+            watching.expected += self.events(watching, past)
+        self.watching[self.store.watch_span(*span, from_revision=revision)] = watching
 
     @precondition(lambda self: self.watching)
     @rule(max_events=st.integers(1, 5), as_frames=st.booleans(), data=st.data())
@@ -319,6 +407,63 @@ class StoreMachine(RuleBasedStateMachine):
         assert found == (self.published, self.applied, self.floor, len(self.watching))
 
 
+class LeasingStoreMachine(StoreMachine):
+    """A store in memory whose leases end by a clock of the test. (On disk the committer's thread would see to them.)"""
+
+    @rule(lease_id=st.sampled_from([1, 2]), ttl_s=st.integers(1, 5))
+    def grant(self, lease_id: int, ttl_s: int) -> None:
+        if lease_id in self.leases:
+            with pytest.raises(native.LeaseExists):
+                self.store.lease_grant(lease_id, ttl_s, self.now_ms)
+            return
+        assert self.store.lease_grant(lease_id, ttl_s, self.now_ms) == lease_id
+        self.leases[lease_id] = (ttl_s, self.now_ms + 1000 * ttl_s)
+
+    @rule(lease_id=st.sampled_from([1, 2]))
+    def keep_alive(self, lease_id: int) -> None:
+        if lease_id not in self.leases:
+            with pytest.raises(native.LeaseNotFound):
+                self.store.lease_keep_alive(lease_id, self.now_ms)
+            return
+        ttl_s, _ = self.leases[lease_id]
+        assert self.store.lease_keep_alive(lease_id, self.now_ms) == ttl_s
+        self.leases[lease_id] = (ttl_s, self.now_ms + 1000 * ttl_s)
+
+    @rule(lease_id=st.sampled_from([1, 2]))
+    def revoke(self, lease_id: int) -> None:
+        if lease_id not in self.leases:
+            with pytest.raises(native.LeaseNotFound):
+                self.store.lease_revoke(lease_id)
+            return
+        self.ended(lease_id)
+        assert self.store.lease_revoke(lease_id) == self.applied
+
+    @rule(step_ms=st.integers(1, 3_000))
+    def expire(self, step_ms: int) -> None:
+        self.now_ms += step_ms
+        due = sorted((end, lease_id) for lease_id, (_, end) in self.leases.items() if end <= self.now_ms)
+        for _, lease_id in due:
+            self.ended(lease_id)
+        assert self.store.expire(self.now_ms) == [lease_id for _, lease_id in due]
+
+    def ended(self, lease_id: int) -> None:
+        del self.leases[lease_id]
+        state = dict(self.states[self.applied])
+        gone = [key for key in sorted(state) if state[key].lease == lease_id]
+        if gone:
+            self.applied += 1
+            self.orders[self.applied] = gone
+            self.states[self.applied] = {key: found for key, found in state.items() if key not in gone}
+
+    @invariant()
+    def attached(self) -> None:
+        assert self.store.leases() == [(lease_id, ttl_s) for lease_id, (ttl_s, _) in sorted(self.leases.items())]
+        for lease_id, (ttl_s, end) in self.leases.items():
+            keys = [key.encode() for key, found in sorted(self.states[self.applied].items()) if found.lease == lease_id]
+            remaining_s = -(-(end - self.now_ms) // 1000)
+            assert self.store.lease_time_to_live(lease_id, self.now_ms) == (ttl_s, remaining_s, keys)
+
+
 class LoggedStoreMachine(StoreMachine):
     """A store on disk, which may be closed and opened, and may write snapshots."""
 
@@ -344,7 +489,7 @@ class LoggedStoreMachine(StoreMachine):
 
 
 settings.register_profile("model", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-TestStoreInMemory = StoreMachine.TestCase
+TestStoreInMemory = LeasingStoreMachine.TestCase
 TestStoreInMemory.settings = settings(settings.get_profile("model"), max_examples=60, stateful_step_count=40)
 TestStoreOnDisk = LoggedStoreMachine.TestCase
 TestStoreOnDisk.settings = settings(settings.get_profile("model"), max_examples=60, stateful_step_count=40)

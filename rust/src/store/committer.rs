@@ -5,7 +5,7 @@
 //! got long. A store in memory has no such thread; there everything is published at once, by whoever asks.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::core::{Core, monotonic_ms};
 use super::error::{Result, StoreError};
 use super::lock;
-use super::log::SEGMENT_BYTES;
+use super::log::Log;
 
 /// Called once, from the committer's thread or the caller's; it must not block.
 pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
@@ -21,8 +21,8 @@ pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
 /// How long after a failure ended leases are looked at again, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 
-/// How long after a snapshot began the next one may, in milliseconds.
-const PAUSE_MS: u64 = 60_000;
+/// Snapshots take no more than this part of the time, one part in so many.
+const SHARE: u64 = 10;
 
 #[derive(Debug, Default)]
 pub(crate) struct Committer {
@@ -150,31 +150,29 @@ fn run(core: &Arc<Core>, shared: &Shared) {
 #[derive(Debug, Default)]
 struct Snapshots {
     running: Option<JoinHandle<()>>,
-    began_ms: u64,
+    /// When the next one may begin, in milliseconds.
+    resume_ms: Arc<AtomicU64>,
 }
 
 impl Snapshots {
     fn keep(&mut self, core: &Arc<Core>, now_ms: u64) {
-        let Some(log) = core.log.as_ref().filter(|log| log.is_long()) else {
-            return;
-        };
-        // Only who asks for a shorter log than usual gets more snapshots than usual.
-        let is_soon = now_ms < self.began_ms + PAUSE_MS && log.long_bytes() >= SEGMENT_BYTES;
         let is_running = self.running.as_ref().is_some_and(|one| !one.is_finished());
-        if is_running || is_soon {
+        let is_long = core.log.as_ref().is_some_and(Log::is_long);
+        if is_running || !is_long || now_ms < self.resume_ms.load(Ordering::Relaxed) {
             return;
         }
-        self.began_ms = now_ms;
-        let core = core.clone();
+        let (core, resume_ms) = (core.clone(), self.resume_ms.clone());
         let thread = std::thread::Builder::new().name("store-snapshot".into());
         let write = move || {
-            let failed = core
+            if core
                 .log
                 .as_ref()
-                .is_some_and(|log| core.snapshot(log).is_err());
-            if failed {
+                .is_some_and(|log| core.snapshot(log).is_err())
+            {
                 core.snapshot_failures.fetch_add(1, Ordering::Relaxed);
             }
+            let ended_ms = monotonic_ms();
+            resume_ms.store(ended_ms + SHARE * (ended_ms - now_ms), Ordering::Relaxed);
         };
         self.running = thread.spawn(write).ok();
     }

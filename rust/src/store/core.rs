@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsRawFd, OwnedFd, RawFd};
@@ -12,13 +13,16 @@ use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use super::error::{Result, StoreError};
 use super::keyspace::Keyspace;
 use super::log::Log;
+use super::revision::Revision;
 use super::segment::FORMAT_VERSION;
 use super::txn::{Transacted, Txn};
 use super::watch::{News, Watchers};
 use super::{lock, read, snapshot, write};
 
 /// Old revisions that a step of compaction looks at while it holds the state.
-const TRIM_STEPS: usize = 1_000;
+const TRIM_STEPS: usize = 200;
+/// The least that others have the state between steps, on disk.
+const BREATH: Duration = Duration::from_micros(100);
 
 /// Keys that a step of a snapshot looks at while it holds the state.
 const SNAPSHOT_STEP: usize = 1_000;
@@ -77,7 +81,7 @@ impl Core {
     pub(crate) fn transact<T>(
         &self,
         body: impl FnOnce(&mut Txn<'_>) -> Result<T>,
-    ) -> Result<(Transacted<T>, Written)> {
+    ) -> Result<(Transacted<T>, Vec<Arc<Revision>>)> {
         let mut state = write(&self.state);
         self.check()?;
         let mut txn = Txn::begin(&mut state.keys);
@@ -188,7 +192,20 @@ impl Core {
 
     /// Forget what compaction allows to.
     pub(crate) fn trim(&self) {
-        while !write(&self.state).keys.trim(TRIM_STEPS) {}
+        let mut garbage = Vec::new();
+        loop {
+            let began = Instant::now();
+            let is_done = write(&self.state).keys.trim(TRIM_STEPS, &mut garbage);
+            // Memory is given back while others have the state.
+            garbage.clear();
+            if is_done {
+                break;
+            }
+            if self.log.is_some() {
+                // A lock that is taken again at once is rarely had by anybody else.
+                std::thread::sleep(began.elapsed().max(BREATH));
+            }
+        }
         write(&self.state).keys.shrink();
     }
 
@@ -295,8 +312,6 @@ impl Core {
         }
     }
 }
-
-pub(crate) type Written = Vec<Arc<super::revision::Revision>>;
 
 /// Milliseconds of the system's monotonic clock, which Python's `time.monotonic` and asyncio's loops read as well.
 pub fn monotonic_ms() -> u64 {

@@ -24,7 +24,8 @@ pub trait Disk: Debug + Send + Sync {
     fn unlock(&self);
     /// The names of all files, sorted.
     fn list(&self) -> io::Result<Vec<String>>;
-    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+    /// Read a whole file in place of what is in `bytes`.
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()>;
     /// Read a long file piece by piece.
     fn stream(&self, name: &str) -> io::Result<Box<dyn Read + Send>>;
     /// Make `name`, or empty it.
@@ -142,10 +143,9 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(self.path(name))?.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.clear();
+        File::open(self.path(name))?.read_to_end(bytes).map(|_| ())
     }
 
     fn stream(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {

@@ -337,7 +337,7 @@ impl Store {
     }
 
     /// Let the committer write a snapshot when the log has more than `bytes` (64 MiB unless set) and more than twice the snapshot
-    /// before it, or four times `bytes`; above 64 MiB at most once a minute.
+    /// before it, or four times `bytes`. Snapshots take a tenth of the time at most.
     pub fn snapshot_after(&self, bytes: u64) {
         if let Some(log) = &self.core.log {
             log.set_long_bytes(bytes);

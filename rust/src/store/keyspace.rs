@@ -5,10 +5,11 @@
 //! watch. Compaction moves the floor at once and trims, in steps that the caller sizes, only the chains that
 //! history up to there touched, so its cost is what happened since the last one, not the number of keys.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::attributes::{Attributes, Kind, Pair};
+use super::attributes::{Kind, Pair};
 use super::chain::Chain;
 use super::error::{Result, StoreError};
 use super::event::Event;
@@ -85,37 +86,21 @@ impl Keyspace {
         self.chains.get(key)?.at(revision)
     }
 
-    /// Whether `revision` wrote or deleted `key`, and nothing did after it.
-    pub(crate) fn was_written_at(&self, key: &[u8], revision: u64) -> bool {
-        let chain = self.chains.get(key);
-        chain.is_some_and(|chain| chain.modified() == revision)
-    }
-
-    /// The key as it is already shared in memory, or a new one.
-    pub(crate) fn shared_key(&self, key: &[u8]) -> Key {
-        self.chains
-            .get_key_value(key)
-            .map_or_else(|| key.into(), |(shared, _)| shared.clone())
-    }
-
-    /// `attributes`, shared with the newest state of the key when they did not change.
-    pub(crate) fn shared_attributes(&self, key: &[u8], attributes: Attributes) -> Attributes {
-        match self.newest(key) {
-            Some(newest) if newest.attributes == attributes => newest.attributes.clone(),
-            _ => attributes,
-        }
+    /// The key as it is shared in memory, and its revisions.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<(&Key, &Chain)> {
+        self.chains.get_key_value(key)
     }
 
     /// Append `new` to its key's chain and to history. Revisions must arrive in order; the caller moves `applied`.
     pub(crate) fn apply(&mut self, new: Arc<Revision>) {
         let mut old = None;
-        match self.chains.get_mut(&new.key) {
-            Some(chain) => {
-                old = chain.newest().cloned();
-                chain.push(new.clone());
+        match self.chains.entry(new.key.clone()) {
+            Entry::Occupied(mut chain) => {
+                old = chain.get().newest().cloned();
+                chain.get_mut().push(new.clone());
             }
-            None => {
-                self.chains.insert(new.key.clone(), Chain::new(new.clone()));
+            Entry::Vacant(vacant) => {
+                vacant.insert(Chain::new(new.clone()));
             }
         }
         let before = old.as_ref().map(|old| &old.attributes);
@@ -224,9 +209,30 @@ impl Keyspace {
 
     /// What was written after `revision` and up to `upto`, oldest first.
     pub(crate) fn written_after(&self, revision: u64, upto: u64) -> impl Iterator<Item = &Change> {
-        let first = self
-            .history
-            .partition_point(|change| change.new.modified <= revision);
+        // Most who ask want the end, so the search begins there: every look at a change may miss the cache.
+        let is_before = |at: usize| {
+            let change = self.history.get(at);
+            change.is_none_or(|change| change.new.modified <= revision)
+        };
+        let (mut first, mut behind) = (0, self.history.len());
+        let mut step = 1;
+        while step <= behind {
+            let at = behind - step;
+            if is_before(at) {
+                first = at + 1;
+                break;
+            }
+            behind = at;
+            step *= 2;
+        }
+        while first < behind {
+            let middle = (first + behind) / 2;
+            if is_before(middle) {
+                first = middle + 1;
+            } else {
+                behind = middle;
+            }
+        }
         self.history
             .range(first..)
             .take_while(move |change| change.new.modified <= upto)
@@ -237,24 +243,26 @@ impl Keyspace {
         self.floor = self.floor.max(revision);
     }
 
-    /// Forget what no read at the floor or later needs, looking at no more than `steps` old revisions; false when some are left.
-    pub(crate) fn trim(&mut self, steps: usize) -> bool {
+    /// Move to `garbage` what no read at the floor or later needs, looking at no more than `steps` old revisions; false when some
+    /// are left.
+    pub(crate) fn trim(&mut self, steps: usize, garbage: &mut Vec<Arc<Revision>>) -> bool {
         let upto = self.pin.unwrap_or(self.floor).min(self.floor);
         for _ in 0..steps {
             match self.history.front() {
-                Some(change) if change.new.modified <= upto => {
-                    let key = change.new.key.clone();
-                    self.history.pop_front();
-                    self.trim_chain(&key, upto);
-                }
+                Some(change) if change.new.modified <= upto => {}
                 _ => return true,
+            }
+            if let Some(Change { new, old }) = self.history.pop_front() {
+                self.trim_chain(&new.key, upto, garbage);
+                garbage.push(new);
+                garbage.extend(old);
             }
         }
         false
     }
 
     /// Drop the revisions of one key that are superseded at `floor`.
-    fn trim_chain(&mut self, key: &Key, floor: u64) {
+    fn trim_chain(&mut self, key: &Key, floor: u64, garbage: &mut Vec<Arc<Revision>>) {
         let Some(chain) = self.chains.get_mut(key) else {
             return;
         };
@@ -266,6 +274,7 @@ impl Keyspace {
             {
                 self.index.remove(key, &gone.attributes, kept);
             }
+            garbage.push(gone);
         }
         if chain.is_gone_at(floor) {
             self.chains.remove(key);

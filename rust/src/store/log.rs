@@ -184,10 +184,6 @@ impl Log {
         self.long_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn long_bytes(&self) -> u64 {
-        self.long_bytes.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn check(&self) -> Result<()> {
         match self.poison.get() {
             None => Ok(()),

@@ -72,6 +72,11 @@ impl MemDisk {
         lock(&self.inner).space = bytes;
     }
 
+    /// A whole file.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(lock(&*self.file(name)?).live.clone())
+    }
+
     /// What `set_space` set.
     pub fn space(&self) -> Option<u64> {
         lock(&self.inner).space
@@ -125,8 +130,9 @@ impl Disk for MemDisk {
         Ok(lock(&self.inner).live.keys().cloned().collect())
     }
 
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        Ok(lock(&*self.file(name)?).live.clone())
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
+        *bytes = self.read(name)?;
+        Ok(())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {

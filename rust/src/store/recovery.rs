@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use super::attributes::Attributes;
 use super::codec::Reader;
 use super::disk::Disk;
 use super::entry::{Entry, Write, next_entry};
 use super::error::{Result, StoreError};
-use super::event::EventType;
 use super::keyspace::Keyspace;
 use super::log::{Log, Sizes, Writer, number_in, segment_name};
-use super::revision::{Body, Revision};
+use super::revision::{Body, Revision, Written};
 use super::room::{first_segment, is_room};
 use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
 use super::snapshot;
@@ -87,6 +85,7 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         return Err(corrupt(&segment_name(first), 0, "the file is missing"));
     }
     let mut log_bytes = 0;
+    let mut bytes = Vec::new();
     let mut end = None;
     for (nth, number) in numbers.iter().enumerate() {
         let name = segment_name(*number);
@@ -97,7 +96,7 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
                 "the file is missing",
             ));
         }
-        let bytes = disk.read(&name)?;
+        disk.read_into(&name, &mut bytes)?;
         let is_last = nth + 1 == numbers.len();
         position.number = *number;
         if is_last && bytes.len() < HEADER_LEN {
@@ -210,7 +209,7 @@ fn apply(keys: &mut Keyspace, payload: &[u8]) -> Option<()> {
             Entry::Compaction { revision } => {
                 (revision <= keys.applied).then_some(())?;
                 keys.compact(revision);
-                keys.trim(usize::MAX);
+                keys.trim(usize::MAX, &mut Vec::new());
             }
             Entry::Grant { id, ttl_s } => keys.leases.grant(id, ttl_s, None),
             Entry::Revocation { id } => keys.leases.revoke(id),
@@ -221,35 +220,20 @@ fn apply(keys: &mut Keyspace, payload: &[u8]) -> Option<()> {
 
 /// The state that a logged write made of its key. None for a deletion of nothing.
 fn replayed(keys: &Keyspace, write: Write<'_>, revision: u64, sub: u32) -> Option<Revision> {
-    let key = keys.shared_key(write.key);
-    let before = keys.newest(write.key);
-    let created = before.map_or(revision, |before| before.created);
-    let Some((value, splice)) = write.body else {
-        before?;
-        return Some(Revision {
-            key,
-            created,
-            modified: revision,
-            version: 0,
-            sub,
-            lease: 0,
-            body: None,
-            attributes: Attributes::default(),
-        });
-    };
-    let version = before.map_or(0, |before| before.version) + 1;
-    let body = Some(Body::stored(value, splice, EventType::natural(version)));
-    let attributes = keys.shared_attributes(write.key, write.attributes);
-    Some(Revision {
-        key,
-        created,
+    let found = keys.find(write.key);
+    if write.body.is_none() {
+        found?.1.newest()?;
+    }
+    let written = Written {
         modified: revision,
-        version,
         sub,
         lease: write.lease,
-        body,
-        attributes,
-    })
+        attributes: write.attributes,
+    };
+    let body = write
+        .body
+        .map(|(value, splice)| move |natural| Body::stored(value, splice, natural));
+    Some(Revision::after(found, write.key, written, body))
 }
 
 /// Open the last segment behind its last whole batch, or begin one when there is none, its header was never finished, or an older

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::attributes::Attributes;
+use super::chain::Chain;
 use super::event::EventType;
 
 /// A key, shared by the key index, the postings of the secondary indexes and every revision.
@@ -133,7 +134,40 @@ pub struct Revision {
     pub attributes: Attributes,
 }
 
+/// What a write makes of a key: where it was made, and what it says.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) modified: u64,
+    pub(crate) sub: u32,
+    pub(crate) lease: i64,
+    pub(crate) attributes: Attributes,
+}
+
 impl Revision {
+    /// The state of `key` after `written`, given what is there. Without a body it is a deletion; the body is framed for the version.
+    /// The key and unchanged attributes are shared with what is there.
+    pub(crate) fn after(
+        found: Option<(&Key, &Chain)>,
+        key: &[u8],
+        written: Written,
+        body: Option<impl FnOnce(EventType) -> Body>,
+    ) -> Self {
+        let before = found.and_then(|(_, chain)| chain.newest());
+        let version = before.map_or(0, |before| before.version) + 1;
+        let body = body.map(|framed| framed(EventType::natural(version)));
+        let shared = before.filter(|before| before.attributes == written.attributes);
+        Revision {
+            key: found.map_or_else(|| key.into(), |(key, _)| key.clone()),
+            created: before.map_or(written.modified, |before| before.created),
+            modified: written.modified,
+            version: if body.is_some() { version } else { 0 },
+            sub: written.sub,
+            lease: written.lease,
+            body,
+            attributes: shared.map_or(written.attributes, |before| before.attributes.clone()),
+        }
+    }
+
     pub fn is_deletion(&self) -> bool {
         self.body.is_none()
     }

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use super::attributes::Attributes;
 use super::error::{Result, StoreError};
-use super::event::EventType;
 use super::face::{Op, Page};
 use super::keyspace::Keyspace;
 use super::log::Log;
-use super::revision::{Body, Revision};
+use super::revision::{Body, Revision, Written};
 use super::selector::Selector;
 use super::span::Span;
 
@@ -110,18 +109,21 @@ impl Txn<'_> {
     /// Apply `op`, whose precondition holds, and return the state before.
     pub(crate) fn write(&mut self, op: Op<'_>, lease: i64) -> Result<Option<Arc<Revision>>> {
         let revision = self.keys.applied + 1;
-        if self.keys.was_written_at(op.key, revision) {
+        let found = self.keys.find(op.key);
+        if found.is_some_and(|(_, chain)| chain.modified() == revision) {
             return Err(StoreError::DuplicateKey);
         }
-        let sub = self.states.len() as u32;
-        let before = self.keys.newest(op.key).cloned();
-        let new = Arc::new(successor(
-            self.keys,
-            before.as_deref(),
-            op,
-            (revision, sub),
+        let before = found.and_then(|(_, chain)| chain.newest()).cloned();
+        let written = Written {
+            modified: revision,
+            sub: self.states.len() as u32,
             lease,
-        ));
+            attributes: op.attributes,
+        };
+        let body = op
+            .value
+            .map(|value| move |natural| Body::spliced(value, op.splice_at, revision, natural));
+        let new = Arc::new(Revision::after(found, op.key, written, body));
         self.keys.apply(new.clone());
         self.states.push(new);
         Ok(before)
@@ -150,40 +152,5 @@ impl Drop for Txn<'_> {
         for _ in self.states.drain(..) {
             self.keys.undo();
         }
-    }
-}
-
-/// The state that `op` makes of its key, as revision and place in it.
-fn successor(
-    keys: &Keyspace,
-    before: Option<&Revision>,
-    op: Op<'_>,
-    (revision, sub): (u64, u32),
-    lease: i64,
-) -> Revision {
-    let created = before.map_or(revision, |before| before.created);
-    let Some(value) = op.value else {
-        return Revision {
-            key: keys.shared_key(op.key),
-            created,
-            modified: revision,
-            version: 0,
-            sub,
-            lease: 0,
-            body: None,
-            attributes: Attributes::default(),
-        };
-    };
-    let version = before.map_or(0, |before| before.version) + 1;
-    let natural = EventType::natural(version);
-    Revision {
-        key: keys.shared_key(op.key),
-        created,
-        modified: revision,
-        version,
-        sub,
-        lease,
-        body: Some(Body::spliced(value, op.splice_at, revision, natural)),
-        attributes: keys.shared_attributes(op.key, op.attributes),
     }
 }
