@@ -96,6 +96,9 @@ impl Cycle<'_> {
                 .collect();
             return self.run_on(&ranks, seed);
         }
+        if seed == 0 && self.is_local() {
+            return self.pick_by_base();
+        }
         let (feasible, rejected) = self.feasible();
         *self.next_start = (*self.next_start + feasible.len() + rejected) % nodes;
         if feasible.is_empty() {
@@ -195,6 +198,54 @@ impl Cycle<'_> {
             }
         }
         fits
+    }
+
+    /// Return whether the nodes' own parts decide alone, all of them being looked at.
+    fn is_local(&self) -> bool {
+        let class = &self.class;
+        let nodes = class.base.len();
+        self.class.is_social(self.profile) == (false, false)
+            && class.spread.as_ref().is_none_or(|one| !one.scores())
+            && class.inter_pod.as_ref().is_none_or(|one| !one.scores())
+            && class.volumes.is_none()
+            && class.fixed.taints.is_empty()
+            && class.fixed.affinity.is_empty()
+            && !self.snapshot.has_nominations()
+            && wanted_nodes(self.profile.percentage, nodes) >= nodes
+    }
+
+    /// Choose by the nodes' own parts in one pass.
+    fn pick_by_base(&mut self) -> Outcome {
+        let (before, after) = self
+            .class
+            .base
+            .split_at((*self.next_start).min(self.class.base.len()));
+        let first = before.len();
+        let in_turn = after
+            .iter()
+            .enumerate()
+            .map(|(at, base)| (first + at, *base))
+            .chain(before.iter().copied().enumerate());
+        let (mut best, mut winner, mut key) = (NO, 0, (0, 0));
+        let mut position = 0;
+        for (rank, base) in in_turn {
+            if base == NO {
+                continue;
+            }
+            if base >= best {
+                let this = heap_rank(position);
+                if base > best || this < key {
+                    (best, winner, key) = (base, rank, this);
+                }
+            }
+            position += 1;
+        }
+        // All nodes were looked at, so that the next cycle starts where this one did.
+        if best == NO {
+            Outcome::Unschedulable(self.diagnose())
+        } else {
+            Outcome::Node(winner)
+        }
     }
 
     /// Return the nodes that were found, in visiting order, and how many were refused on the way.

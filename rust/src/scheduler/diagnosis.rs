@@ -25,7 +25,7 @@ impl Diagnosis {
         self.plugins.insert(plugin);
         self.unresolvable += usize::from(why.code == Code::UnschedulableAndUnresolvable);
         for reason in &why.reasons {
-            self.count(reason, 1);
+            self.count(reason.clone(), 1);
         }
     }
 
@@ -34,7 +34,7 @@ impl Diagnosis {
         self.plugins.insert(plugin);
         self.unresolvable = self.nodes;
         for reason in &why.reasons {
-            self.count(reason, self.nodes);
+            self.count(reason.clone(), self.nodes);
         }
         self.pre_filter = Some(why.reasons.join(", "));
     }
@@ -45,14 +45,14 @@ impl Diagnosis {
         self.unresolvable += left_out;
         if left_out > 0 {
             let reason = format!("node(s) didn't satisfy plugin(s) [{}]", plugin.name());
-            self.count(&Cow::Owned(reason), left_out);
+            self.count(Cow::Owned(reason), left_out);
         }
     }
 
-    fn count(&mut self, reason: &Cow<'static, str>, nodes: usize) {
-        match self.reasons.get_mut(reason) {
+    fn count(&mut self, reason: Cow<'static, str>, nodes: usize) {
+        match self.reasons.get_mut(&reason) {
             Some(count) => *count += nodes,
-            None => drop(self.reasons.insert(reason.clone(), nodes)),
+            None => drop(self.reasons.insert(reason, nodes)),
         }
     }
 

@@ -132,6 +132,16 @@ impl Rejection {
     }
 }
 
+/// Divide whole numbers towards zero, by the faster way when that is exact.
+pub fn divide(number: i64, by: i64) -> i64 {
+    const EXACT: i64 = 1 << 46;
+    if (-EXACT..EXACT).contains(&number) && (1..EXACT).contains(&by) {
+        (number as f64 / by as f64) as i64
+    } else {
+        number / by
+    }
+}
+
 /// Scale scores so that the highest becomes 100; `reverse` turns them round, so that the highest becomes 0.
 /// Mirrors helper.DefaultNormalizeScore.
 pub fn normalize_by_max(scores: &mut [i64], reverse: bool) {
@@ -143,7 +153,7 @@ pub fn normalize_by_max(scores: &mut [i64], reverse: bool) {
             }
             continue;
         }
-        *score = MAX_NODE_SCORE * *score / most;
+        *score = divide(MAX_NODE_SCORE * *score, most);
         if reverse {
             *score = MAX_NODE_SCORE - *score;
         }

@@ -356,10 +356,10 @@ fn merge(custom: &WireSet) -> Vec<(Plugin, i64)> {
         })
         .collect();
     for one in &custom.enabled {
-        if let Some(plugin) = Plugin::find(&one.name) {
-            if !merged.iter().any(|(other, _)| *other == plugin) {
-                merged.push((plugin, one.weight));
-            }
+        if let Some(plugin) = Plugin::find(&one.name)
+            && !merged.iter().any(|(other, _)| *other == plugin)
+        {
+            merged.push((plugin, one.weight));
         }
     }
     merged

@@ -31,6 +31,19 @@ impl Amounts {
         self.pods += other.pods;
     }
 
+    /// Return whether beside this much in use one more pod that wants so much fits into the total.
+    pub fn leaves_room_for(&self, wanted: &Amounts, total: &Amounts) -> bool {
+        let has = |wanted: i64, used: i64, total: i64| wanted <= 0 || wanted <= total - used;
+        self.pods < total.pods
+            && has(wanted.milli_cpu, self.milli_cpu, total.milli_cpu)
+            && has(wanted.memory, self.memory, total.memory)
+            && has(
+                wanted.ephemeral_storage,
+                self.ephemeral_storage,
+                total.ephemeral_storage,
+            )
+    }
+
     pub fn subtract(&mut self, other: Amounts) {
         self.milli_cpu -= other.milli_cpu;
         self.memory -= other.memory;

@@ -702,16 +702,6 @@ impl Seat {
         }
     }
 
-    /// Return a copy of the numbers alone, for what-if about pods that care for nothing else.
-    pub fn totals(&self) -> Seat {
-        Seat {
-            node: Arc::clone(&self.node),
-            requested: self.requested,
-            nonzero: self.nonzero,
-            ..Seat::default()
-        }
-    }
-
     /// Return a copy for what-if: the same node and what is used there, pods included.
     pub fn sketch(&self) -> Seat {
         Seat {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use crate::scheduler::class::Class;
 use crate::scheduler::diagnosis::histogram;
 use crate::scheduler::framework::Plugin;
-use crate::scheduler::plugins::node_resources_fit;
 use crate::scheduler::pod::Pod;
 use crate::scheduler::profile::Profile;
 use crate::scheduler::shapes::ShapeId;
@@ -62,14 +61,24 @@ pub fn preempt(
     let mut reasons: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
     let mut told = 0;
     let is_plain = is_plain(snapshot, profile, class);
+    let mut trial = PlainTrial::default();
     for &rank in curable {
-        let is_plain = is_plain && class.fixed.fits.get(rank).copied().unwrap_or(false);
-        match victims_on(snapshot, profile, class, pod, rank, is_plain) {
-            Ok(candidate) => {
-                if best.as_ref().is_none_or(|best| is_better(&candidate, best)) {
-                    best = Some(candidate);
-                }
+        let waits = snapshot.has_nominations() && !snapshot.nominated_to(rank).is_empty();
+        let by_numbers = is_plain && !waits && class.fixed.fits.get(rank).copied().unwrap_or(false);
+        let freed = snapshot
+            .seat(rank)
+            .filter(|seat| by_numbers && trial.frees(class, pod, seat));
+        if let Some(seat) = freed {
+            if best
+                .as_ref()
+                .is_none_or(|best| trial.harm(seat) <= harm(best))
+            {
+                keep_better(&mut best, trial.candidate(rank, seat));
             }
+            continue;
+        }
+        match victims_on(snapshot, profile, class, pod, rank) {
+            Ok(candidate) => keep_better(&mut best, candidate),
             Err(words) => {
                 told += 1;
                 for word in words {
@@ -107,11 +116,91 @@ fn waits_for_victims(snapshot: &Snapshot, pod: &Pod) -> bool {
 fn is_plain(snapshot: &Snapshot, profile: &Profile, class: &Class) -> bool {
     let shape = &class.shape;
     class.is_social(profile) == (false, false)
-        && !snapshot.has_nominations()
+        && snapshot.cluster.budgets.is_empty()
         && shape.host_ports.is_empty()
         && shape.volumes.is_empty()
         && shape.requests.wanted_scalars.is_empty()
         && profile.filters_with(Plugin::NodeResourcesFit)
+}
+
+fn keep_better(best: &mut Option<Candidate>, candidate: Candidate) {
+    if best.as_ref().is_none_or(|best| is_better(&candidate, best)) {
+        *best = Some(candidate);
+    }
+}
+
+/// A trial by numbers alone, which keeps its room from node to node. Pods are named by their place on the node.
+#[derive(Debug, Default)]
+struct PlainTrial {
+    potential: Vec<usize>,
+    victims: Vec<usize>,
+}
+
+impl PlainTrial {
+    /// Find the pods that have to go for the pod to fit; false when there are none or it does not fit even without them.
+    fn frees(&mut self, class: &Class, pod: &Pod, seat: &Seat) -> bool {
+        let (wanted, total) = (class.shape.requests.wanted, seat.node.allocatable);
+        let mut used = seat.requested;
+        self.potential.clear();
+        self.victims.clear();
+        for (at, (other, _)) in seat.pods.iter().enumerate() {
+            if other.priority < pod.priority {
+                self.potential.push(at);
+                used.subtract(other.shape.requests.held);
+            }
+        }
+        if self.potential.is_empty() || !used.leaves_room_for(&wanted, &total) {
+            return false;
+        }
+        self.potential.sort_by(
+            |one, other| match (seat.pods.get(*one), seat.pods.get(*other)) {
+                (Some((one_pod, _)), Some((other_pod, _))) => {
+                    by_importance((one_pod, *one), (other_pod, *other))
+                }
+                _ => Ordering::Equal,
+            },
+        );
+        for at in &self.potential {
+            let Some((other, _)) = seat.pods.get(*at) else {
+                continue;
+            };
+            let mut with = used;
+            with.add(other.shape.requests.held);
+            if with.leaves_room_for(&wanted, &total) {
+                used = with;
+            } else {
+                self.victims.push(*at);
+            }
+        }
+        !self.victims.is_empty()
+    }
+
+    fn pods<'a>(&'a self, seat: &'a Seat) -> impl Iterator<Item = &'a Arc<Pod>> {
+        self.victims
+            .iter()
+            .filter_map(|at| seat.pods.get(*at))
+            .map(|(pod, _)| pod)
+    }
+
+    fn harm(&self, seat: &Seat) -> Harm {
+        let highest = self.pods(seat).next().map_or(i32::MIN, |pod| pod.priority);
+        (
+            0,
+            highest,
+            self.pods(seat)
+                .map(|pod| i64::from(pod.priority) + (1 << 31))
+                .sum(),
+            self.victims.len(),
+        )
+    }
+
+    fn candidate(&self, rank: usize, seat: &Seat) -> Candidate {
+        Candidate {
+            rank,
+            victims: self.pods(seat).cloned().collect(),
+            violations: 0,
+        }
+    }
 }
 
 /// Return the pods that must go from the node, or why that does not help.
@@ -121,7 +210,6 @@ fn victims_on(
     class: &mut Class,
     pod: &Pod,
     rank: usize,
-    is_plain: bool,
 ) -> Result<Candidate, Vec<Cow<'static, str>>> {
     let seat = snapshot.seat(rank).ok_or_else(Vec::new)?;
     let less_important = seat
@@ -143,12 +231,7 @@ fn victims_on(
         class,
         pod,
         rank,
-        seat: if is_plain {
-            seat.totals()
-        } else {
-            seat.sketch()
-        },
-        is_plain,
+        seat: seat.sketch(),
     };
     for victim in &potential {
         trial.remove(victim);
@@ -159,7 +242,7 @@ fn victims_on(
         }
         return Err(words);
     }
-    potential.sort_by(by_importance);
+    potential.sort_by(by_importance_of_seated);
     let (protected, others) = by_protection(snapshot, potential);
     let mut violations = 0;
     let is_mixed = !protected.is_empty() && !others.is_empty();
@@ -170,7 +253,7 @@ fn victims_on(
         .chain(others.into_iter().map(|one| (one, false)))
     {
         trial.put_back(&victim);
-        if !trial.fits() {
+        if trial.verdict().is_err() {
             trial.remove(&victim);
             violations += usize::from(is_protected);
             victims.push(victim);
@@ -180,7 +263,7 @@ fn victims_on(
         trial.put_back(victim);
     }
     if is_mixed {
-        victims.sort_by(by_importance);
+        victims.sort_by(by_importance_of_seated);
     }
     if victims.is_empty() {
         return Err(vec![Cow::Owned(format!(
@@ -203,42 +286,22 @@ struct Trial<'a> {
     pod: &'a Pod,
     rank: usize,
     seat: Seat,
-    is_plain: bool,
 }
 
 impl Trial<'_> {
     fn remove(&mut self, (victim, shape, _): &Seated) {
-        if self.is_plain {
-            self.seat.requested.subtract(victim.shape.requests.held);
-            return;
-        }
         self.seat.weigh(&victim.shape, -1);
         self.seat.pods.retain(|(one, _)| !Arc::ptr_eq(one, victim));
         self.class.imagine(self.snapshot, *shape, self.rank, -1);
     }
 
     fn put_back(&mut self, (victim, shape, _): &Seated) {
-        if self.is_plain {
-            self.seat.requested.add(victim.shape.requests.held);
-            return;
-        }
         self.seat.weigh(&victim.shape, 1);
         self.seat.pods.push((Arc::clone(victim), *shape));
         self.class.imagine(self.snapshot, *shape, self.rank, 1);
     }
 
-    fn fits(&mut self) -> bool {
-        if self.is_plain {
-            node_resources_fit::fits(&self.profile.fit, &self.class.shape, &self.seat)
-        } else {
-            self.verdict().is_ok()
-        }
-    }
-
     fn verdict(&mut self) -> Result<(), Vec<Cow<'static, str>>> {
-        if self.is_plain && self.fits() {
-            return Ok(());
-        }
         match self.class.filter_with_nominated(
             self.snapshot,
             self.profile,
@@ -252,16 +315,21 @@ impl Trial<'_> {
     }
 }
 
-/// Order pods by importance, the most important first: higher priority, then the longer running.
-fn by_importance((one, _, place): &Seated, (other, _, other_place): &Seated) -> Ordering {
+/// Order pods by importance, the most important first: higher priority, then the longer running. Each comes with its place among the
+/// pods of its node.
+fn by_importance((one, place): (&Pod, usize), (other, other_place): (&Pod, usize)) -> Ordering {
     let by_start = || match (one.start_time.is_empty(), other.start_time.is_empty()) {
         // A pod without a start time counts as starting when it is looked at, which is in the order of the node's pods.
-        (true, true) => place.cmp(other_place),
+        (true, true) => place.cmp(&other_place),
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
         (false, false) => one.start_time.cmp(&other.start_time),
     };
     other.priority.cmp(&one.priority).then_with(by_start)
+}
+
+fn by_importance_of_seated(one: &Seated, other: &Seated) -> Ordering {
+    by_importance((&one.0, one.2), (&other.0, other.2))
 }
 
 /// Split pods into those whose removal breaks a disruption budget and the others. Mirrors FilterVictimsWithPDBViolation.
@@ -294,20 +362,24 @@ fn by_protection(snapshot: &Snapshot, pods: Vec<Seated>) -> (Vec<Seated>, Vec<Se
     })
 }
 
+/// Violations, the highest priority, the sum of priorities and the number of victims: the less the better, in this order.
+type Harm = (usize, i32, i64, usize);
+
+fn harm(candidate: &Candidate) -> Harm {
+    let highest = candidate
+        .victims
+        .first()
+        .map_or(i32::MIN, |pod| pod.priority);
+    let sum = candidate
+        .victims
+        .iter()
+        .map(|pod| i64::from(pod.priority) + (1 << 31))
+        .sum();
+    (candidate.violations, highest, sum, candidate.victims.len())
+}
+
 /// Return whether less harm is done on this node; of equals the first one stays. Mirrors pickOneNodeForPreemption.
 fn is_better(one: &Candidate, other: &Candidate) -> bool {
-    let harm = |candidate: &Candidate| {
-        let highest = candidate
-            .victims
-            .first()
-            .map_or(i32::MIN, |pod| pod.priority);
-        let sum: i64 = candidate
-            .victims
-            .iter()
-            .map(|pod| i64::from(pod.priority) + (1 << 31))
-            .sum();
-        (candidate.violations, highest, sum, candidate.victims.len())
-    };
     let earliest = |candidate: &Candidate| -> Option<String> {
         let highest = candidate.victims.iter().map(|pod| pod.priority).max()?;
         let of_these = candidate

@@ -67,20 +67,9 @@ pub fn filter(args: &FitArgs, shape: &Shape, seat: &Seat) -> Option<Rejection> {
 
 /// Return what `filter` says, without the reasons.
 pub fn fits(args: &FitArgs, shape: &Shape, seat: &Seat) -> bool {
-    let (total, used, wanted) = (
-        &seat.node.allocatable,
-        &seat.requested,
-        &shape.requests.wanted,
-    );
-    let has = |wanted: i64, used: i64, total: i64| wanted <= 0 || wanted <= total - used;
-    used.pods < total.pods
-        && has(wanted.milli_cpu, used.milli_cpu, total.milli_cpu)
-        && has(wanted.memory, used.memory, total.memory)
-        && has(
-            wanted.ephemeral_storage,
-            used.ephemeral_storage,
-            total.ephemeral_storage,
-        )
+    let wanted = &shape.requests.wanted;
+    seat.requested
+        .leaves_room_for(wanted, &seat.node.allocatable)
         && fits_scalars(args, shape, seat)
 }
 

@@ -63,7 +63,7 @@ fn attach(cluster: &Cluster, shape: &Shape, attached: &mut Attached) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::fixtures::{node, pod_from};
+    use crate::scheduler::fixtures::{node, pod_from, seat_with};
     use serde_json::json;
     use std::sync::Arc;
 
@@ -89,11 +89,8 @@ mod tests {
                 json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}),
             )
         };
-        let seat = Seat {
-            node: Arc::new(node("n")),
-            pods: vec![(Arc::new(using("a")), 0)],
-            ..Seat::default()
-        };
+        let mut seat = seat_with(node("n"), &[]);
+        seat.pods.push((Arc::new(using("a")), 0));
         assert!(filter(&cluster, &using("a").shape, &seat).is_none());
         assert!(filter(&cluster, &using("b").shape, &seat).is_some());
     }

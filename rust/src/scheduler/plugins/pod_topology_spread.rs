@@ -5,7 +5,7 @@
 
 use super::{node_affinity, taint_toleration};
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{MAX_NODE_SCORE, Rejection};
+use crate::scheduler::framework::{MAX_NODE_SCORE, Rejection, divide};
 use crate::scheduler::labels::{Labels, Selector};
 use crate::scheduler::node::Node;
 use crate::scheduler::pod::{Shape, SpreadConstraint};
@@ -231,7 +231,7 @@ impl Spread {
         }
         let scored = sums.into_iter().zip(is_ignored);
         scored
-            .map(|(sum, ignored)| if ignored { -1 } else { sum.round() as i64 })
+            .map(|(sum, ignored)| if ignored { -1 } else { round(sum) })
             .collect()
     }
 }
@@ -247,7 +247,7 @@ pub fn normalize(scores: &mut [i64]) {
         *score = match (*score, most) {
             (..0, _) => 0,
             (_, 0) => MAX_NODE_SCORE,
-            (raw, _) => MAX_NODE_SCORE * (most + least - raw) / most,
+            (raw, _) => divide(MAX_NODE_SCORE * (most + least - raw), most),
         };
     }
 }
@@ -451,21 +451,27 @@ fn default_selector(cluster: &Cluster, shape: &Shape) -> Selector {
     selector
 }
 
+/// Round a number that is not negative to the nearest whole one, halves up. Much faster than `f64::round` on plain x86-64.
+fn round(number: f64) -> i64 {
+    let whole = number as i64;
+    whole + i64::from(number - whole as f64 >= 0.5)
+}
+
 /// Return the natural logarithm of a number above zero as Go computes it, which may differ from others in the last bit.
 /// Mirrors Go's math.Log, which follows FreeBSD's e_log.c.
 fn go_log(x: f64) -> f64 {
-    const LN2_HIGH: f64 = 6.931_471_803_691_238_164_90e-1;
-    const LN2_LOW: f64 = 1.908_214_929_270_587_700_02e-10;
+    const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     const ODD: [f64; 4] = [
-        6.666_666_666_666_735_130e-1,
-        2.857_142_874_366_239_149e-1,
-        1.818_357_216_161_805_012e-1,
-        1.479_819_860_511_658_591e-1,
+        6.666_666_666_666_735e-1,
+        2.857_142_874_366_239e-1,
+        1.818_357_216_161_805e-1,
+        1.479_819_860_511_658_6e-1,
     ];
     const EVEN: [f64; 3] = [
-        3.999_999_999_940_941_908e-1,
-        2.222_219_843_214_978_396e-1,
-        1.531_383_769_920_937_332e-1,
+        3.999_999_999_940_942e-1,
+        2.222_219_843_214_978_4e-1,
+        1.531_383_769_920_937_3e-1,
     ];
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) & 0x7ff) as i64 - 1022;
@@ -603,17 +609,21 @@ mod tests {
     }
 
     #[test]
-    fn the_logarithm_is_gos() {
-        for (x, bits) in [
-            (3.0, 0x3ff1_93ea_7aad_030a_u64),
-            (12.0, 0x4003_e116_1a0a_3a4d),
-            (5002.0, 0x4021_0901_4ee3_81da),
-        ] {
-            let difference = (f64::from_bits(bits) - f64::ln(x)).abs();
-            assert!(
-                (go_log(x) - f64::ln(x)).abs() < 4e-15 && (difference < 1.0 || bits == 0),
-                "{x}"
-            );
+    fn the_logarithm_and_rounding_are_gos() {
+        for size in 3..20_000 {
+            let x = f64::from(size);
+            // Go's differs from the C library's in the last bit at most.
+            assert!((go_log(x).to_bits()).abs_diff(x.ln().to_bits()) <= 1, "{x}");
+        }
+        let table = [
+            (0.0, 0),
+            (0.5, 1),
+            (1.5, 2),
+            (2.499_999_999_999_999_6, 2),
+            (0.499_999_999_999_999_94, 0),
+        ];
+        for (number, expected) in table {
+            assert_eq!(round(number), expected, "{number}");
         }
     }
 }
