@@ -80,7 +80,7 @@ class Dispatch:
         if is_pod and target.subresource == "eviction":
             return await eviction.create(self.pipeline, target, body, options)
         if resource.is_virtual or target.subresource:
-            return self._answer(target, body, options)
+            return await self._answer(target, body, options)
         return await self.pipeline.create(target, body, options)
 
     async def update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
@@ -133,7 +133,7 @@ class Dispatch:
         stored = await self.pipeline.modify(target, change, options, prepare=finalize.prepare)
         return Outcome(stored, 200, warnings)
 
-    def _answer(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
+    async def _answer(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
         resource = target.resource
         answerer = self.answerers.get((resource.group, resource.plural, target.subresource))
         if answerer is None:
@@ -143,7 +143,7 @@ class Dispatch:
         obj = self.pipeline.codec.decode_as(schema, kind, api_version, body, options.field_validation, warnings)
         if resource.is_virtual:
             objects.check_address(resource, obj, target.namespace, "")
-        self.pipeline.admit_creation(target, obj)
+        await self.pipeline.admit_creation(target, obj, warnings)
         return Outcome(dump(answerer(target, obj)), 201, warnings)
 
     def _shows_parent(self, target: Target) -> bool:

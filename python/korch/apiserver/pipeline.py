@@ -516,19 +516,30 @@ class Pipeline:
             await self.extensions.mutate(request)
 
     async def _validate(self, target: Target, request: AdmissionRequest, warnings: list[str]) -> None:
+        await self._ask(target, request, warnings)
+        if request.obj is not None and not request.is_dry_run:
+            await self._before_storage(target.resource, request.obj)
+
+    async def _ask(self, target: Target, request: AdmissionRequest, warnings: list[str]) -> None:
         if self.extensions is not None and not target.is_internal:
             await self.extensions.validate(request)
             warnings += request.warnings
-        if request.obj is not None and not request.is_dry_run:
-            await self._before_storage(target.resource, request.obj)
 
     async def _before_storage(self, resource: Resource, obj: Object) -> None:
         if resource.present is not None and self.prepare_storage is not None:
             await self.prepare_storage(resource, obj)
 
-    def admit_creation(self, target: Target, obj: Object) -> None:
-        """Run admission for something that is posted but never stored as such (a review, a binding)."""
-        self._admit("CREATE", target, obj, None, False)
+    async def admit_creation(self, target: Target, obj: Object, warnings: list[str]) -> None:
+        """Run admission for something that is posted but never stored as such (a review, a binding). Raises ApiError."""
+        request = self._admit("CREATE", target, obj, None, False)
+        await self._mutate(target, request)
+        await self._ask(target, request, warnings)
+
+    async def admit_connection(self, target: Target, options: Object) -> None:
+        """Run admission for a connection to a subresource (exec, attach, proxy); `options` are its parameters. Raises ApiError."""
+        request = self._admit("CONNECT", target, options, None, False)
+        await self._mutate(target, request)
+        await self._ask(target, request, [])
 
     def _claim(self, resource: Resource, step: str, obj: Object, old: Object | None = None) -> Claim | None:
         allocator = self._allocators.get((resource.group, resource.plural))

@@ -27,6 +27,10 @@ from korch.apiserver.request_info import RequestInfo
 from korch.apiserver.watching import WatchStream
 from korch.runtime.context import Runtime
 
+# The kinds of parameters by which webhooks know connections.
+_CONNECTIONS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions", "proxy": "PodProxyOptions"}
+_CONNECTION_PARAMETERS = ("stdin", "stdout", "stderr", "tty", "container", "command", "ports", "path")
+
 # Answers a subresource over HTTP, and over a WebSocket, in place of the pipeline (log, exec, proxy ...).
 Connector = Callable[[Request, RequestInfo], Awaitable[Response]]
 SocketConnector = Callable[[WebSocket, RequestInfo], Awaitable[None]]
@@ -48,7 +52,7 @@ class ResourceEndpoint:
         info = exchange.info
         connector = self.connectors.get((info.resource, info.subresource))
         if connector is not None:
-            self._target(info, exchange.user)
+            await self._connect(info, exchange.user, exchange.query)
             response = await connector(Request(exchange.scope, receive), info)
             await response(exchange.scope, receive, send)
             return
@@ -82,6 +86,7 @@ class ResourceEndpoint:
         target = self._target(info, user)
         connector = self.socket_connectors.get((info.resource, info.subresource))
         if connector is not None:
+            await self._connect(info, user, query)
             await connector(socket, info)
             return
         if info.verb != "watch":
@@ -117,6 +122,19 @@ class ResourceEndpoint:
             name=info.name,
             subresource=info.subresource,
         )
+
+    async def _connect(self, info: RequestInfo, user: User, query: Mapping[str, str]) -> None:
+        """Ask admission whether a connection may be made. Reading logs is no connection. Raises ApiError."""
+        target = self._target(info, user)
+        kind = _CONNECTIONS.get(info.subresource)
+        if kind is None:
+            return
+        options: dict[str, Any] = {
+            "kind": kind if info.subresource != "proxy" else f"{target.resource.kind}ProxyOptions",
+            "apiVersion": "v1",
+        }
+        options |= {"metadata": {}} | {key: value for key, value in query.items() if key in _CONNECTION_PARAMETERS}
+        await self._dispatch.pipeline.admit_connection(target, options)
 
     async def _get(self, exchange: Exchange, target: Target) -> None:
         form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)

@@ -167,6 +167,8 @@ class Resource:
     # A custom kind's own OpenAPI definitions by name, for v2 or (True) for v3, and what changes when they do.
     definitions: Callable[[bool], Mapping[str, Object]] | None = None
     fingerprint: str = ""
+    # Whether a custom kind is served as its stored declaration says, or will be another in a moment.
+    is_current: Callable[[], bool] | None = None
 
     @property
     def ref(self) -> ResourceRef:

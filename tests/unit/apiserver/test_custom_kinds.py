@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 from api_exchange import Api, on_server
 
 Object = dict[str, Any]
@@ -251,6 +252,9 @@ async def test_a_name_that_is_taken_is_not_accepted(api: Api) -> None:
     assert shown["NamesAccepted"] == ("False", "ListKindConflict", '"WidgetList" is already in use')
     assert shown["Established"] == ("False", "NotAccepted", "not all names are accepted")
     assert (await api.get("/apis/example.com/v1/gadgets")).code == 404
+    await api.delete(f"{CRDS}/widgets.example.com")
+    await asyncio.sleep(2)
+    assert (await api.get("/apis/example.com/v1/gadgets")).code == 200
 
 
 @on_server
@@ -283,3 +287,22 @@ async def test_versions_without_conversion_differ_in_name_alone_and_deprecated_o
     watch = await api.watch(beta)
     assert {(kind, obj["apiVersion"]) for kind, obj in [await watch.next(), await watch.next()]} == {("ADDED", "example.com/v1beta1")}
     await watch.leave()
+
+
+@on_server
+async def test_reads_are_left_to_the_front_door_only_while_it_can_answer_them(api: Api) -> None:
+    async def grant(path: str) -> Object | None:
+        answer = await api.get(path, headers={"x-korch-ask": "1"})
+        return orjson.loads(answer.header("x-korch-grant")) if answer.header("x-korch-grant") else None
+
+    crd = declaration()
+    crd["spec"]["names"]["listKind"] = "WidgetCollection"
+    path = await declared(api, crd)
+    granted = await grant(path)
+    assert granted is not None and granted["list_kind"] == "WidgetCollection"
+    changed = (await api.get(f"{CRDS}/widgets.example.com")).json
+    changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["mode"]["default"] = "slow"
+    await api.put(f"{CRDS}/widgets.example.com", changed)
+    assert await grant(path) is None
+    await asyncio.sleep(0.1)
+    assert await grant(path) is None

@@ -32,7 +32,7 @@ class Shown:
     to_storage: Callable[[Object], None]
 
 
-def resource_of(crd: Object, version: Object, schema: LazySchema, shown: Shown) -> Resource:
+def resource_of(crd: Object, version: Object, schema: LazySchema, shown: Shown, is_current: Callable[[], bool]) -> Resource:
     """Return what is served for one version. `crd` must have its names accepted."""
     spec: Object = crd["spec"]
     names: Object = at(crd, "status", "acceptedNames") or spec["names"]
@@ -63,6 +63,7 @@ def resource_of(crd: Object, version: Object, schema: LazySchema, shown: Shown) 
         list_kind=list_kind,
         warning=_warning(group, kind, version),
         definitions=lambda is_v3: definitions(group, name, kind, list_kind, schema.document(), is_v3=is_v3),
+        is_current=is_current,
         fingerprint=f"{crd['metadata'].get('uid')}/{crd['metadata'].get('generation')}",
     )
 

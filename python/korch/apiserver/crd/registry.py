@@ -43,6 +43,8 @@ class _Served:
     """What stands in the catalogue for one declaration."""
 
     fingerprint: str
+    # That of the declaration when it was last looked at.
+    resource_version: str = ""
     keys: list[tuple[str, str, str]] = field(default_factory=list)
     definitions: list[str] = field(default_factory=list)
     spec_hash: int = 0
@@ -62,6 +64,9 @@ class CustomKinds:
         self._webhooks = webhooks
         self._served: dict[str, _Served] = {}
         self._terminating: set[str] = set()
+        # Of every declaration its group and names, and those that wait for a name.
+        self._known: dict[str, Object] = {}
+        self._waiting: set[str] = set()
         self._revision = 0
 
     @property
@@ -75,11 +80,15 @@ class CustomKinds:
             return
         page = self._storage.range(resource.key_prefix())
         self._revision = page.revision
-        crds: list[Object] = [orjson.loads(value) for value in page.values]
-        for name in self._served.keys() - {crd["metadata"]["name"] for crd in crds}:
-            self._forget(name)
-        for crd in crds:
+        gone = set(self._known)
+        for value in page.values:
+            crd: Object = orjson.loads(value)
+            gone.discard(crd["metadata"]["name"])
+            self._know(crd)
             self._serve(crd)
+        for name in gone:
+            self._forget(name)
+            self._known.pop(name, None)
 
     async def run(self) -> None:
         """Follow the declarations; returns only when cancelled."""
@@ -88,7 +97,7 @@ class CustomKinds:
             try:
                 self.load()
                 async with self._storage.watch(resource.key_prefix(), self._revision) as watch:
-                    for name in list(self._served) + self._names(resource):
+                    for name in list(self._known):
                         await self._settle(resource, name)
                     await self._follow(resource, watch)
             except (native.Compacted, native.WatcherLagged):
@@ -107,15 +116,24 @@ class CustomKinds:
             changed = {orjson.loads(value)["metadata"]["name"] for _, _, value in events}
             for name in sorted(changed | self._terminating):
                 await self._settle(resource, name)
+            # A name that was given up may be what another declaration waits for.
+            for name in sorted(self._waiting - changed) if changed else ():
+                await self._settle(resource, name)
 
-    def _names(self, resource: Resource) -> list[str]:
-        return [orjson.loads(value)["metadata"]["name"] for value in self._storage.range(resource.key_prefix()).values]
+    def _know(self, crd: Object) -> None:
+        """Remember of a declaration what decides about the names of others."""
+        metadata = {"name": crd["metadata"]["name"]}
+        accepted = {"acceptedNames": at(crd, "status", "acceptedNames")}
+        self._known[metadata["name"]] = {"metadata": metadata, "spec": {"group": at(crd, "spec", "group")}, "status": accepted}
 
     async def _settle(self, resource: Resource, name: str) -> None:
         """Make everything right for one declaration."""
         record = self._storage.get(resource.key("", name))
         if record is None:
             self._forget(name)
+            self._known.pop(name, None)
+            self._terminating.discard(name)
+            self._waiting.discard(name)
             return
         crd: Object = orjson.loads(record.value)
         try:
@@ -124,8 +142,10 @@ class CustomKinds:
                 self._serve(crd)
                 await self._clean(resource, crd)
                 return
-            others: list[Object] = [orjson.loads(value) for value in self._storage.range(resource.key_prefix()).values]
+            others = list(self._known.values())
             status = names.decided(crd, others, self._runtime.clock.now())
+            self._know({**crd, "status": status})
+            (self._waiting.discard if definition.has_condition({"status": status}, "NamesAccepted") else self._waiting.add)(name)
             self._serve({**crd, "status": status})
             if status != crd.get("status"):
                 await self._write_status(resource, name, lambda now: names.decided(now, others, self._runtime.clock.now()))
@@ -133,7 +153,8 @@ class CustomKinds:
             return
         except ApiError as error:
             log.warning("custom kind is not right yet", kind=name, error=str(error))
-            self._terminating.add(name) if crd["metadata"].get("deletionTimestamp") else None
+            if crd["metadata"].get("deletionTimestamp"):
+                self._terminating.add(name)
 
     def _serve(self, crd: Object) -> None:
         """Put the versions of a declaration into the catalogue, in place of what stood there for it."""
@@ -145,9 +166,11 @@ class CustomKinds:
         fingerprint = f"{metadata.get('uid')}/{metadata.get('generation')}/{bool(metadata.get('deletionTimestamp'))}/{accepted}"
         before = self._served.get(name)
         if before is not None and before.fingerprint == fingerprint:
+            before.resource_version = metadata["resourceVersion"]
             return
         served = _Served(fingerprint, schema_revision=self._schema_revision(crd, before))
         served.spec_hash = _spec_hash(crd)
+        served.resource_version = metadata["resourceVersion"]
         schemas = {one["name"]: LazySchema(self._reader(name, one["name"]), self._codec.schema) for one in crd["spec"]["versions"]}
         versions = Versions(crd, schemas=schemas, schema_revision=served.schema_revision, webhooks=self._webhooks, rng=self._runtime.rng)
         served.versions = versions
@@ -158,7 +181,7 @@ class CustomKinds:
                 continue
             present = None if is_plain else versions.presenter(one["name"])
             shown = Shown(present=present, to_storage=versions.writer(one["name"]))
-            resources.append(resource_of(crd, one, schemas[one["name"]], shown))
+            resources.append(resource_of(crd, one, schemas[one["name"]], shown, lambda: self._is_current(name)))
         served.keys = [(one.group, one.version, one.plural) for one in resources]
         served.definitions = [one.schema for one in resources]
         if before is not None:
@@ -180,6 +203,12 @@ class CustomKinds:
             return before.schema_revision
         return int(crd["metadata"].get("resourceVersion") or 0)
 
+    def _is_current(self, name: str) -> bool:
+        """Whether the stored declaration is the one that was last looked at."""
+        resource, served = self._kind, self._served.get(name)
+        record = self._storage.get(resource.key("", name)) if resource is not None else None
+        return record is not None and served is not None and served.resource_version == str(record.mod_revision)
+
     def _reader(self, name: str, version: str) -> Callable[[], bytes]:
         def read() -> bytes:
             resource = self._kind
@@ -193,7 +222,6 @@ class CustomKinds:
         return read
 
     def _forget(self, name: str) -> None:
-        self._terminating.discard(name)
         served = self._served.pop(name, None)
         if served is None:
             return
