@@ -18,7 +18,7 @@ import pytest
 
 from korch.apiserver.certificates import CertificateAuthority
 from korch.runtime.clock import RealClock
-from tests.e2e.conftest import BIN, PATIENCE_S, _free_port
+from tests.e2e.conftest import BIN, PATIENCE_S, Cluster, _free_port
 
 LINEARIZABILITY = Path(__file__).resolve().parent.parent / "linearizability"
 
@@ -51,9 +51,8 @@ class Served:
         return process.wait(PATIENCE_S)
 
     def etcdctl(self, *arguments: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        scheme = "https" if self._flags else "http"
         done = subprocess.run(
-            ["etcdctl", "--endpoints", f"{scheme}://{self.address}", *self._flags, *arguments],
+            ["etcdctl", "--endpoints", self.address, *self._flags, *arguments],
             input=text,
             capture_output=True,
             text=True,
@@ -116,7 +115,8 @@ def test_etcdctl_watches_from_a_revision_on(served: Served) -> None:
     finally:
         watch.kill()
         watch.wait()
-    assert lines == ["PUT", "", "", "w/a", "1", "PUT", "w/a", "1", "w/a", "2", "DELETE", "w/a", "2"]
+    # With the state before, where there was one.
+    assert lines == ["PUT", "w/a", "1", "PUT", "w/a", "1", "w/a", "2", "DELETE", "w/a", "2", "w/a", ""]
 
 
 def test_etcdctl_grants_keeps_and_revokes_leases(served: Served) -> None:
@@ -181,7 +181,7 @@ def test_with_an_authority_only_its_clients_are_served(tmp_path: Path) -> None:
     one.start()
     try:
         assert one.lines("put", "k", "v") == ["OK"]
-        stranger = ["etcdctl", "--endpoints", f"https://{one.address}", "--cacert", at["ca"], "--command-timeout", "2s", "get", "k"]
+        stranger = ["etcdctl", "--endpoints", one.address, "--cacert", at["ca"], "--command-timeout", "2s", "get", "k"]
         refused = subprocess.run(stranger, capture_output=True, text=True, check=False, env={**os.environ, "ETCDCTL_API": "3"})
         assert refused.returncode != 0 and refused.stdout == ""
     finally:
@@ -209,6 +209,19 @@ def test_it_stops_in_order_when_told_to(served: Served) -> None:
     finally:
         watch.kill()
         watch.wait()
+
+
+def test_a_whole_server_shows_its_store_to_the_holder_of_its_etcd_certificate(tmp_path: Path) -> None:
+    cluster, address = Cluster(tmp_path), f"127.0.0.1:{_free_port()}"
+    cluster.up("--nodes", "0", "--sim-nodes", "1", "--etcd-listen", address)
+    try:
+        pki = cluster.data_dir / "pki" / "etcd"
+        flags = ["--cacert", pki / "ca.crt", "--cert", pki / "client.crt", "--key", pki / "client.key"]
+        command = ["etcdctl", "--endpoints", address, *flags, "get", "/registry/", "--prefix", "--keys-only"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "ETCDCTL_API": "3"})
+        assert "/registry/namespaces/kube-system" in found.stdout.splitlines()
+    finally:
+        cluster.down()
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="porcupine and etcd's client library are Go")

@@ -35,6 +35,7 @@ from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
 from korch.cmd.credentials import write_credentials
+from korch.cmd.etcd_front import etcd_front
 from korch.cmd.layout import Layout
 from korch.controllers import ControllerConfig, all_controllers
 from korch.resources import catalogue
@@ -67,6 +68,7 @@ class ServerOptions:
     sim_nodes: int
     with_controllers: bool
     with_scheduler: bool
+    etcd_listen: str
 
 
 @click.command()
@@ -82,6 +84,7 @@ class ServerOptions:
 @click.option("--sim-nodes", default=0, show_default=True, help="Simulated nodes to run.")
 @click.option("--without-controllers", is_flag=True, help="Leave them to `korch controller-manager`.")
 @click.option("--without-scheduler", is_flag=True, help="Leave it to `korch scheduler`.")
+@click.option("--etcd-listen", default="", help="HOST:PORT for the etcd API of the store, over TLS; see pki/etcd in the data directory.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
 def server(
     data_dir: str | None,
@@ -94,6 +97,7 @@ def server(
     sim_nodes: int,
     without_controllers: bool,
     without_scheduler: bool,
+    etcd_listen: str,
     log_level: str,
 ) -> None:
     """Run the API server, with controllers and scheduler unless told otherwise."""
@@ -108,6 +112,7 @@ def server(
         sim_nodes=sim_nodes,
         with_controllers=not without_controllers,
         with_scheduler=not without_scheduler,
+        etcd_listen=etcd_listen,
     )
     layout = Layout.at(data_dir)
     layout.make()
@@ -173,6 +178,7 @@ class Server:
         front = self._front()
         self._catalogue.on_change(front.forget_grants)
         self._api.metrics.front_reads = front.reads
+        etcd = self._etcd_front()
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
@@ -184,6 +190,8 @@ class Server:
                     await asyncio.sleep(0.005)
                 bound = await self._runtime.offload.run(front.start)
                 log.info("API served", addresses=bound)
+                if etcd is not None:
+                    log.info("etcd API served", addresses=await self._runtime.offload.run(etcd.start))
                 running += [tasks.create_task(work, name=name) for name, work in self._components()]
                 await stopping.wait()
                 log.info("stopping")
@@ -192,6 +200,8 @@ class Server:
                     task.cancel()
         finally:
             await self._runtime.offload.run(front.stop, _STOP_GRACE_S * 1000)
+            if etcd is not None:
+                await self._runtime.offload.run(etcd.stop, _STOP_GRACE_S * 1000)
             if self._streaming is not None:
                 await self._streaming.close()
             await self._storage.close()
@@ -260,6 +270,10 @@ class Server:
             threads=_FRONT_THREADS,
             source=(self._storage.native, GUARDED, True),
         )
+
+    def _etcd_front(self) -> native.EtcdFront | None:
+        address = self._options.etcd_listen
+        return etcd_front(self._storage, self._layout, self._runtime.clock, address) if address else None
 
     def _connect_agents(self) -> None:
         """Let logs, exec and the like be carried to agents. What carries them is loaded when it is first asked for."""

@@ -34,6 +34,7 @@ _NODE_TOOLS = ("containerd", "runc", "ip", "nft", "nsenter")
 @click.option("--sim-nodes", type=click.IntRange(0, 100_000), default=None, help="Simulated nodes. Default 3 without root.")
 @click.option("--data-dir", help="Where everything is kept. Default /var/lib/korch as root.")
 @click.option("--bind", default="127.0.0.1:6443", show_default=True, help="HOST:PORT of the API server.")
+@click.option("--etcd-listen", default="", help="HOST:PORT for the etcd API of the store, over TLS; see pki/etcd in the data directory.")
 @click.option("--kubeconfig", help="Write the admin kubeconfig here too.")
 @click.option("--detach", is_flag=True, help="Return when the cluster is ready and let it run on.")
 @click.option(
@@ -47,6 +48,7 @@ def up(
     sim_nodes: int | None,
     data_dir: str | None,
     bind: str,
+    etcd_listen: str,
     kubeconfig: str | None,
     detach: bool,
     server_options: tuple[str, ...],
@@ -70,6 +72,8 @@ def up(
         raise click.ClickException(
             f"a cluster already runs in {layout.root} ({', '.join(sorted(running))}); see `korch status`, end it with `korch down`"
         )
+    if etcd_listen:
+        server_options = (*server_options, f"--etcd-listen={etcd_listen}")
     arguments = [str(nodes), str(sim_nodes), bind, (kubeconfig and str(Path(kubeconfig).resolve())) or "", *server_options]
     log_file = layout.logs / "supervisor.log"
     with log_file.open("ab") as output:

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use super::method::Method;
 use super::server::Server;
 use super::socket::Socket;
 use super::status::{self, Result, Status};
+use crate::store::lock;
 
 const STREAMS_MAX: u32 = 1 << 20;
 const STREAM_WINDOW: u32 = 2 << 20;
@@ -64,6 +65,7 @@ where
         server,
         waiting: VecDeque::new(),
         woken_at: 0,
+        refusal: Arc::default(),
         calls: FuturesUnordered::new(),
         stopping: Some(stopping),
     };
@@ -78,6 +80,8 @@ struct Connection<S> {
     waiting: VecDeque<Waiting>,
     /// The revision whose publication wakes this task; 0: none does.
     woken_at: u64,
+    /// Why that revision was not published.
+    refusal: Arc<Mutex<Option<Status>>>,
     calls: FuturesUnordered<Call>,
     stopping: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -198,12 +202,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.waiting.is_empty() {
             return;
         }
+        // A refused batch was not published, and neither was anything behind it.
+        let refusal = lock(&self.refusal).take();
         let published = self.server.store().revision();
-        let failure = self.server.failure();
         while let Some(first) = self.waiting.pop_front() {
             if first.revision <= published {
                 answer_with(first.respond, first.answer);
-            } else if let Some(status) = failure {
+            } else if let Some(status) = &refusal {
                 fail(first.respond, status);
             } else {
                 self.waiting.push_front(first);
@@ -212,8 +217,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let next = self.waiting.front().map_or(0, |first| first.revision);
         if next != 0 && next != self.woken_at {
-            let waker = cx.waker().clone();
-            self.server.when_published(next, move |_| waker.wake());
+            let (waker, refusal) = (cx.waker().clone(), Arc::clone(&self.refusal));
+            self.server.when_published(next, move |published| {
+                *lock(&refusal) = published.err();
+                waker.wake();
+            });
         }
         self.woken_at = next;
     }

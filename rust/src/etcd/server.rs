@@ -80,7 +80,7 @@ impl Server {
         })
     }
 
-    /// Why nothing will be published any more.
+    /// Why nothing will be published any more, once that is known.
     pub(super) fn failure(&self) -> Option<&Status> {
         self.failure.get()
     }
@@ -94,8 +94,12 @@ impl Server {
         let failure = Arc::clone(&self.failure);
         let told = move |published: std::result::Result<(), StoreError>| {
             done(published.map_err(|error| {
+                let is_final = matches!(error, StoreError::Poisoned { .. });
                 let status = Status::from(error);
-                failure.get_or_init(|| status).clone()
+                if is_final {
+                    failure.get_or_init(|| status.clone());
+                }
+                status
             }));
         };
         self.store.when_published(revision, Box::new(told));
