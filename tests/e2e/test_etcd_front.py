@@ -158,6 +158,7 @@ def test_metrics_and_health_are_served_in_the_clear(served: Served) -> None:
         figures = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
     assert figures["etcd_debugging_mvcc_keys_total"] == "1"
     assert figures["etcd_debugging_mvcc_current_revision"] == "2"
+    assert int(figures["etcd_disk_wal_fsync_duration_seconds_count"]) > 0
     assert int(figures["etcd_mvcc_db_total_size_in_bytes"]) > 0
     assert figures['grpc_server_started_total{grpc_method="Put",grpc_service="etcdserverpb.KV"}'] == "1"
 

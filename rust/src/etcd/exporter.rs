@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,7 +74,7 @@ fn answer(request: &Request<Incoming>, server: &Server) -> Response<Full<Bytes>>
 }
 
 fn health(server: &Server) -> (StatusCode, &'static str, String) {
-    let is_full = server.store().stats().get("no_space") == Some(&1);
+    let is_full = server.is_full.load(Ordering::Relaxed);
     let reason = match server.failure() {
         Some(_) => "STORE FAILED",
         None if is_full => "ALARM NOSPACE",

@@ -5,6 +5,7 @@
 //! nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
@@ -125,8 +126,17 @@ fn transact<T>(server: &Server, body: impl FnOnce(&mut Txn<'_>) -> Result<T>) ->
         })
     });
     match transacted {
-        Ok(done) => Ok((done.revision, done.value)),
-        Err(error) => Err(refusal.unwrap_or_else(|| Status::from(error))),
+        Ok(done) => {
+            if done.wrote {
+                server.is_full.store(false, Ordering::Relaxed);
+            }
+            Ok((done.revision, done.value))
+        }
+        Err(error) => {
+            let is_full = matches!(error, StoreError::NoSpace { .. });
+            server.is_full.fetch_or(is_full, Ordering::Relaxed);
+            Err(refusal.unwrap_or_else(|| Status::from(error)))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Upkeep, the one member, and what there is of users: nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
@@ -49,7 +50,7 @@ pub(super) fn status(server: &Arc<Server>) -> Result<Reply> {
     })
 }
 
-/// The store raises and clears its alarm by itself, so switching one here changes nothing.
+/// The alarm is raised by a write that found no room and cleared by the next that did, so switching it here changes nothing.
 pub(super) fn alarm(server: &Arc<Server>, request: AlarmRequest) -> Result<Reply> {
     let is_wanted = matches!(request.alarm(), AlarmType::None | AlarmType::NoSpace);
     let is_asked = request.action() == AlarmAction::Get && is_wanted;
@@ -60,8 +61,8 @@ pub(super) fn alarm(server: &Arc<Server>, request: AlarmRequest) -> Result<Reply
 }
 
 fn alarms(server: &Server) -> Vec<AlarmMember> {
-    let is_full = server.store().stats().get("no_space").copied();
-    let full = (is_full == Some(1)).then(|| AlarmMember {
+    let is_full = server.is_full.load(Ordering::Relaxed);
+    let full = is_full.then(|| AlarmMember {
         member_id: server.identity().member_id,
         alarm: AlarmType::NoSpace as i32,
     });

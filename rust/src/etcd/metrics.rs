@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::method::{self, Method};
-use crate::store::Store;
+use crate::store::{Durations, Store};
 
 /// The text format's media type.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -14,8 +14,6 @@ pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     calls: [AtomicU64; Method::ALL.len()],
     pub(super) watch_streams: AtomicU64,
-    pub(super) sent_bytes: AtomicU64,
-    pub(super) received_bytes: AtomicU64,
 }
 
 impl Metrics {
@@ -77,7 +75,7 @@ impl Metrics {
             (
                 "etcd_debugging_mvcc_pending_events_total",
                 "Events that wait for slow watchers.",
-                stat("pending_events"),
+                store.pending_events() as u64,
             ),
             ("korch_store_leases", "Leases.", stat("leases")),
             (
@@ -88,25 +86,20 @@ impl Metrics {
         ] {
             gauge(&mut out, name, help, value);
         }
-        for (name, help, value) in [
-            (
-                "etcd_network_client_grpc_received_bytes_total",
-                "Bytes of messages received from clients.",
-                load(&self.received_bytes),
-            ),
-            (
-                "etcd_network_client_grpc_sent_bytes_total",
-                "Bytes of messages sent to clients.",
-                load(&self.sent_bytes),
-            ),
-            (
-                "korch_store_flushes_total",
-                "Batches of commits that were made durable with one sync each.",
-                stat("flushes"),
-            ),
-        ] {
+        for (name, help, value) in [(
+            "korch_store_flushes_total",
+            "Batches of commits that were made durable with one sync each.",
+            stat("flushes"),
+        )] {
             metric(&mut out, name, help, "counter");
             let _ = writeln!(out, "{name} {value}");
+        }
+        if let Some((syncs, batches)) = store.times() {
+            let name = "etcd_disk_wal_fsync_duration_seconds";
+            histogram(&mut out, name, "How long syncs of the log took.", &syncs);
+            let name = "etcd_disk_backend_commit_duration_seconds";
+            let help = "How long batches of commits took to be written and synced.";
+            histogram(&mut out, name, help, &batches);
         }
         self.render_calls(&mut out);
         out
@@ -128,6 +121,16 @@ impl Metrics {
 
 fn metric(out: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn histogram(out: &mut String, name: &str, help: &str, durations: &Durations) {
+    metric(out, name, help, "histogram");
+    for (bound, count) in &durations.buckets {
+        let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let Durations { count, sum_s, .. } = durations;
+    let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
+    let _ = writeln!(out, "{name}_sum {sum_s}\n{name}_count {count}");
 }
 
 fn gauge(out: &mut String, name: &str, help: &str, value: u64) {

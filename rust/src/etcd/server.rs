@@ -1,6 +1,6 @@
 //! What all connections share: the store, who we are, and when to stop.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(super) struct Server {
     /// One compaction at a time.
     pub(super) compacting: Mutex<()>,
     failure: Arc<OnceLock<Status>>,
+    /// The disk had no room for the last write.
+    pub(super) is_full: AtomicBool,
     metrics: Arc<Metrics>,
     stopped: watch::Receiver<bool>,
 }
@@ -53,6 +55,7 @@ impl Server {
             options,
             compacting: Mutex::new(()),
             failure: Arc::default(),
+            is_full: AtomicBool::new(false),
             metrics,
             stopped,
         }

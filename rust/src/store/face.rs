@@ -10,6 +10,7 @@ use super::committer::{Committer, Done};
 use super::core::{Core, State, Told, monotonic_ms};
 use super::disk::{Disk, RealDisk};
 use super::error::{Result, StoreError};
+use super::histogram::Durations;
 use super::keyspace::{Found, Keyspace};
 use super::lease::LeaseInfo;
 use super::log::{Log, SEGMENT_BYTES};
@@ -19,7 +20,7 @@ use super::selector::Selector;
 use super::span::Span;
 use super::txn::{Transacted, Txn};
 use super::watch::{Notify, Poll, Seen};
-use super::{read, recovery, write};
+use super::{read, recovery, segment, snapshot, write};
 
 /// One write of a commit.
 #[derive(Debug)]
@@ -357,22 +358,38 @@ impl Store {
         self.core.log.is_some()
     }
 
-    /// The published state with its history, in the format of a snapshot file: see `snapshot`. Writers go on meanwhile.
+    /// Events in the queues of all watchers. Looks at every watcher.
+    pub fn pending_events(&self) -> usize {
+        read(&self.core.state).watchers.pending()
+    }
+
+    /// How long syncs of the log took, and whole batches: written and synced. None in memory.
+    pub fn times(&self) -> Option<(Durations, Durations)> {
+        self.core.log.as_ref().map(Log::times)
+    }
+
+    /// The published state with its history and its leases, as a snapshot file. Writers wait while it is collected, but not while it
+    /// is encoded.
     pub fn backup(&self) -> Result<Vec<u8>> {
         let state = read(&self.core.state);
         let (floor, revision) = (state.keys.floor, state.keys.published);
         let (states, _) = state.keys.retained(None, usize::MAX, floor, revision);
+        let leases = state.keys.leases.list();
         drop(state);
+        let disk = MemDisk::default();
         let header = snapshot::Header {
+            version: segment::FORMAT_VERSION,
             uuid: self.id().to_le_bytes(),
             revision,
             floor,
             segment: 1,
             chain: 0,
-            count: states.len() as u64,
+            count: 0,
         };
-        let disk = MemDisk::default();
-        snapshot::save(&disk, &header, &states)?;
+        let mut saving = snapshot::Saving::begin(&disk, header)?;
+        saving.put_leases(&leases)?;
+        saving.put(&states)?;
+        saving.finish()?;
         Ok(disk.read(&snapshot::name(revision))?)
     }
 

@@ -9,10 +9,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use super::disk::{Disk, DiskFile};
 use super::entry;
 use super::error::{Result, StoreError};
+use super::histogram::{Durations, Histogram};
 use super::lock;
 use super::revision::Revision;
 use super::room::{Room, create_segment};
@@ -38,6 +40,8 @@ pub(crate) struct Log {
     bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
     flushes: AtomicU64,
+    syncs: Histogram,
+    batches: Histogram,
     flushed_bytes: AtomicU64,
     torn_bytes: u64,
     poison: OnceLock<String>,
@@ -134,6 +138,8 @@ impl Log {
             snapshot_bytes: AtomicU64::new(found.snapshot_bytes),
             torn_bytes: found.torn_bytes,
             flushes: AtomicU64::new(0),
+            syncs: Histogram::default(),
+            batches: Histogram::default(),
             flushed_bytes: AtomicU64::new(0),
             durable: AtomicU64::new(revision),
             buffer: Mutex::new(Buffer {
@@ -154,6 +160,11 @@ impl Log {
 
     pub(crate) fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// How long syncs took, and batches as a whole: sealed, written and synced.
+    pub(crate) fn times(&self) -> (Durations, Durations) {
+        (self.syncs.durations(), self.batches.durations())
     }
 
     pub(crate) fn uuid(&self) -> Uuid {
@@ -365,9 +376,13 @@ impl Log {
         if batch.bytes.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         writer.chain = segment::seal(&mut batch.bytes, &self.uuid, writer.chain)?;
         writer.file.write_at(writer.offset, &batch.bytes)?;
+        let written = Instant::now();
         writer.file.sync()?;
+        self.syncs.observe(written.elapsed());
+        self.batches.observe(began.elapsed());
         let length = batch.bytes.len() as u64;
         writer.offset += length;
         self.bytes.fetch_add(length, Ordering::Relaxed);

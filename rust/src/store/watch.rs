@@ -287,6 +287,12 @@ impl Watchers {
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
+
+    /// Events in all queues.
+    pub(crate) fn pending(&self) -> usize {
+        let queues = self.by_id.values().map(|watcher| lock(&watcher.queue));
+        queues.map(|queue| queue.events.len()).sum()
+    }
 }
 
 impl Scope {
