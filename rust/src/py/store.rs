@@ -119,7 +119,7 @@ impl From<Error> for PyErr {
     }
 }
 
-type PyOp = (
+pub(super) type PyOp = (
     PyBackedBytes,
     Option<PyBackedBytes>,
     Option<u64>,
@@ -236,6 +236,10 @@ pub struct Store {
 }
 
 impl Store {
+    pub(super) fn over(inner: Arc<Inner>) -> Self {
+        Store { inner }
+    }
+
     /// The store itself, for the parts of the extension that read it without Python.
     pub(crate) fn shared(&self) -> Arc<Inner> {
         self.inner.clone()
@@ -261,18 +265,7 @@ impl Store {
         py: Python<'py>,
         ops: Vec<PyOp>,
     ) -> PyResult<(u64, Vec<Option<Bound<'py, PyBytes>>>)> {
-        let attributes = ops
-            .iter()
-            .map(|op| attributes(op.4.bind(py), op.5.bind(py), &op.6))
-            .collect::<PyResult<Vec<_>>>()?;
-        let ops = ops.iter().zip(attributes).map(|(op, attributes)| Op {
-            key: &op.0,
-            value: op.1.as_deref(),
-            expected: op.2,
-            splice_at: usize::try_from(op.3).ok(),
-            attributes,
-        });
-        let (revision, states) = self.inner.commit(ops.collect())?;
+        let (revision, states) = self.inner.commit(parse_ops(py, &ops)?)?;
         let value =
             |state: &Arc<Revision>| (!state.is_deletion()).then(|| PyBytes::new(py, state.value()));
         Ok((revision, states.iter().map(value).collect()))
@@ -468,6 +461,24 @@ impl Store {
         Ok(py.detach(|| self.inner.snapshot())?)
     }
 
+    #[staticmethod]
+    fn inspect(py: Python<'_>, path: std::path::PathBuf) -> PyResult<Self> {
+        Ok(Store::over(Arc::new(py.detach(|| Inner::inspect(&path))?)))
+    }
+
+    #[staticmethod]
+    fn restore(
+        py: Python<'_>,
+        backup: std::path::PathBuf,
+        path: std::path::PathBuf,
+    ) -> PyResult<u64> {
+        Ok(py.detach(|| crate::store::backup::restore(&backup, &path))?)
+    }
+
+    fn backup(&self, py: Python<'_>, directory: std::path::PathBuf) -> PyResult<(u64, String)> {
+        Ok(py.detach(|| self.inner.backup_into(&directory))?)
+    }
+
     fn stats(&self) -> BTreeMap<&'static str, u64> {
         self.inner.stats()
     }
@@ -475,6 +486,19 @@ impl Store {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.inner.close())?)
     }
+}
+
+pub(super) fn parse_ops<'a>(py: Python<'_>, ops: &'a [PyOp]) -> PyResult<Vec<Op<'a>>> {
+    let parse = |op: &'a PyOp| {
+        Ok(Op {
+            key: &op.0,
+            value: op.1.as_deref(),
+            expected: op.2,
+            splice_at: usize::try_from(op.3).ok(),
+            attributes: attributes(op.4.bind(py), op.5.bind(py), &op.6)?,
+        })
+    };
+    ops.iter().map(parse).collect()
 }
 
 /// Copy the parts once, straight into the bytes object.

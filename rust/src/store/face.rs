@@ -60,7 +60,7 @@ impl Page {
 /// See the room's own page for how commit, flush and publish play together.
 #[derive(Debug, Default)]
 pub struct Store {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     committer: Committer,
 }
 

@@ -14,6 +14,7 @@
 //! - `keyspace`: version chains (`chain`) by key, history, compaction. `index`: from label, field and owner pairs to keys.
 //! - `watch`: watchers and the index that finds those an event concerns, `interval` for odd spans. `event`: one change, and its
 //!   frames shared by all.
+//! - `mirror`: a store that follows another database instead of a log. `backup`: backup, restore and inspection of files.
 //! - `revision`: one key at one revision. `attributes`, `selector`: what selectors see of an object, and how they match.
 //! - `disk`, `mem_disk`: real or simulated files. `log`: the write-ahead log on them, in the formats of `segment` (batches) and
 //!   `entry` (commits); `room`: the disk space for what comes next. `snapshot`: the state that replaces old segments. `recovery`: opening a directory. `codec`: numbers and strings.
@@ -21,6 +22,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub mod attributes;
+pub mod backup;
 mod chain;
 pub mod codec;
 pub mod committer;
@@ -37,6 +39,7 @@ mod keyspace;
 pub mod lease;
 mod log;
 pub mod mem_disk;
+pub mod mirror;
 mod recovery;
 pub mod revision;
 mod room;

@@ -280,6 +280,18 @@ impl Watchers {
         })
     }
 
+    /// Cut every watcher, as if it had been too slow.
+    pub(crate) fn cut_all(&self) -> News {
+        let mut news = News::default();
+        for (id, watcher) in &self.by_id {
+            let mut queue = lock(&watcher.queue);
+            queue.events = VecDeque::new();
+            queue.is_cut = true;
+            news.watchers.insert(*id, watcher.clone());
+        }
+        news
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
