@@ -1,7 +1,8 @@
 //! The native half of korch. `py` is the only room that names pyo3; the others are plain Rust.
-//! Direction of imports: `py -> front | etcd -> store -> api` and `py -> scheduler | proxy -> api`.
+//! Direction of imports: `py -> front | datastore | etcd -> store -> api`, `datastore -> etcd` and `py -> scheduler | proxy -> api`.
 
 pub mod api;
+pub mod datastore;
 pub mod etcd;
 pub mod front;
 pub mod proxy;

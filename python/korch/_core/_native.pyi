@@ -5,7 +5,7 @@ without a word it does neither and takes microseconds.
 """
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 VERSION: str
 
@@ -132,6 +132,16 @@ class Store:
         """Revoke the leases that ended; return their ids. On disk the committer's thread does so by the system's monotonic clock."""
     def snapshot(self) -> int:
         """Write a snapshot and drop the log behind it. Blocks, GIL released. Return its revision."""
+    @staticmethod
+    def inspect(path: str) -> Store:
+        """Read a directory that no process uses, or a backup, to the last checksum, and change nothing. Blocks, GIL released; raises
+        StoreCorrupt (naming file and offset), StoreLocked, OSError, ValueError."""
+    @staticmethod
+    def restore(backup: str, path: str) -> int:
+        """Make the empty or missing directory `path` out of a backup; return its revision. Blocks, GIL released; raises as `inspect`."""
+    def backup(self, directory: str) -> tuple[int, str]:
+        """Write everything published, as of one revision, to a new file of `directory`; return the revision and the file's name.
+        Blocks, GIL released; writers go on. Raises OSError, Compacted (compaction was faster, three times)."""
     def stats(self) -> dict[str, int]: ...
     def close(self) -> None:
         """Flush and release the directory. Blocks."""
@@ -149,6 +159,49 @@ class StorePoisoned(StoreError): ...
 class StoreFull(StoreError): ...
 class LeaseNotFound(StoreError): ...
 class LeaseExists(StoreError): ...
+
+class DatastoreError(StoreError):
+    """The etcd cluster refuses or does not answer: args are (message, whether time was up)."""
+
+@final
+class Datastore:
+    """A cluster of etcd v3, and a mirror of it in memory. A request returns a ticket at once; what came of it is picked up with `mail`.
+
+    One thread of its own speaks to the cluster. Nothing blocks but the constructor.
+    """
+    def __new__(
+        cls,
+        endpoints: Sequence[str],
+        *,
+        prefix: str = "/registry",
+        authority_pem: bytes | None = None,
+        certificate_pem: bytes | None = None,
+        key_pem: bytes | None = None,
+        timeout_ms: int = 10000,
+    ) -> Datastore:
+        """Connect to URLs such as `https://10.0.0.1:2379` and read everything. Blocks up to 30 s, GIL released; raises DatastoreError,
+        ValueError. `prefix` stands in the cluster for the `/registry` that keys start with; a request may take `timeout_ms`."""
+    def store(self) -> Store:
+        """Return the mirror: read and watch it, never commit to it."""
+    def commit(self, ops: Sequence[Op]) -> int:
+        """Write in one transaction. Outcome: (revision, values), or RevisionMismatch, KeyExists, KeyMissing, DatastoreError.
+        Raises ValueError, DatastoreError (closed)."""
+    def catch_up(self) -> int:
+        """Wait until the mirror shows all that was answered to anybody before. Outcome: the revision, or DatastoreError."""
+    def reach(self, revision: int, timeout_ms: int) -> int:
+        """Wait until the mirror shows `revision`, for 0 the newest that this process was told of. Outcome: it, or DatastoreError."""
+    def compact(self, version: int, revision: int) -> int:
+        """Try to win the interval that began at `version` and compact the cluster to `revision` (0: only win). Outcome: the version to
+        name next time and the cluster's revision, or DatastoreError."""
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while there is mail."""
+    def mail(self) -> tuple[list[tuple[int, Any]], list[int], list[str]]:
+        """Take what came in: (ticket, outcome or the exception to raise), ids of watchers with news, lines for the log."""
+    def problem(self) -> str:
+        """Return what is wrong with the watch that feeds the mirror, "" when nothing is."""
+    def stats(self) -> dict[str, int]: ...
+    def close(self) -> None:
+        """Leave the cluster. Outstanding tickets are never answered."""
 
 @final
 class Decision:

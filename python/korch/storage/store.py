@@ -39,6 +39,9 @@ _LEASE_INTERVAL_S = 1.0
 class Storage:
     """The store of one API server. Made by `open`; every method belongs on the event loop that first commits."""
 
+    # Whether other servers write too, so that what they have answered may not be visible here yet.
+    is_shared = False
+
     def __init__(self, store: native.Store, runtime: Runtime, *, is_durable: bool) -> None:
         self._native = store
         self._runtime = runtime
@@ -81,6 +84,19 @@ class Storage:
         """Return when everything applied so far is visible. Raises native.StorePoisoned when it never will be."""
         if self._applied > self._native.revision():
             await self._published(self._applied)
+
+    async def caught_up(self) -> None:
+        """Return when everything that any server has answered is visible. With one server it always is."""
+
+    async def reached(self, revision: int, timeout_s: float = 0.0) -> None:
+        """Return when `revision` is visible, or cannot become so. With one server it is, or lies in the future."""
+
+    async def confirm(self, key: bytes, revision: int) -> None:
+        """Return when `key`, seen at `revision`, is still the newest. Raises native.RevisionMismatch, KeyMissing."""
+
+    def problem(self) -> str:
+        """Return why reads or writes fail, "" when they do not."""
+        return ""
 
     def revision(self) -> int:
         """Return the newest visible revision: the resourceVersion of a consistent list."""

@@ -1,6 +1,7 @@
 //! The boundary to Python: one file for each class or family of functions, registered here.
 
 mod api;
+mod datastore;
 mod etcd;
 mod custom;
 mod front;
@@ -24,6 +25,8 @@ mod native {
     #[pymodule_export]
     use super::scheduler::{Decision, Scheduler};
 
+    #[pymodule_export]
+    use super::datastore::{Datastore, DatastoreError};
     #[pymodule_export]
     use super::etcd::EtcdFront;
 
