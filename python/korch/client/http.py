@@ -221,6 +221,22 @@ class HttpClient:
         except (aiohttp.ClientError, OSError) as error:
             raise _fault(error) from error
 
+    async def download(self, path: str) -> AsyncIterator[bytes]:
+        """Yield the body of a GET's answer piece by piece. Raises ApiError, ConnectionError (also when it ends before its length)."""
+        try:
+            async with self._open().get(
+                self._target(path, None),
+                headers=self._headers(),
+                timeout=aiohttp.ClientTimeout(),
+                server_hostname=self.credentials.tls_server_name or None,
+            ) as response:
+                if response.status >= 400:
+                    raise _error(response, await response.read())
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise _fault(error) from error
+
     async def _request(
         self,
         method: str,
