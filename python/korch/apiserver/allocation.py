@@ -1,6 +1,7 @@
 """Addresses and node ports of Services: who has which, decided before a Service is stored and given back when it goes.
 
-The truth is in the Services themselves; the sets here are rebuilt from the store at start and follow every write. A claim
+The truth is in the Services themselves; the sets here are rebuilt from the store at start and follow every write. Where several
+servers share the store it is in a `Ledger` there instead, and the sets hold only what writes in flight have taken. A claim
 takes what a write needs at once, so that two writes in flight never get the same; `confirm` after the commit gives back what
 the old Service no longer needs, `cancel` gives back what the new one took. Mirrors registry/core/service/storage/alloc.go.
 """
@@ -10,11 +11,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from korch.api.errors import Cause, InternalError, Invalid, invalid
+from korch.apiserver.ledger import Ledger
 from korch.resources.service_rules import keep_allocated
 from korch.runtime.rng import Rng
+
+if TYPE_CHECKING:
+    from korch._core._native import Op
 
 Object = dict[str, Any]
 
@@ -24,16 +29,27 @@ _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 @dataclass(slots=True)
 class Claim:
-    """What one write took and what it will give back."""
+    """What one write took for `service` (namespace/name) and what it will give back."""
 
     allocator: ServiceAllocator
+    service: str = ""
     taken_addresses: set[str] = field(default_factory=set)
     taken_ports: set[int] = field(default_factory=set)
     freed_addresses: set[str] = field(default_factory=set)
     freed_ports: set[int] = field(default_factory=set)
 
+    def ops(self) -> list[Op]:
+        """Return what must be committed together with the Service: nothing where this server is the only one."""
+        ledger = self.allocator.ledger
+        if ledger is None:
+            return []
+        taken = ledger.taking(self.service, self.taken_addresses, self.taken_ports)
+        return taken + ledger.freeing(self.freed_addresses, self.freed_ports)
+
     def confirm(self) -> None:
         """The write is stored: give back what the Service had and has no more."""
+        if self.allocator.ledger is not None:
+            self.cancel()
         self.allocator.release(self.freed_addresses, self.freed_ports)
 
     def cancel(self) -> None:
@@ -44,7 +60,8 @@ class Claim:
 class ServiceAllocator:
     """The cluster addresses of one CIDR and the node ports of one range (both ends included)."""
 
-    def __init__(self, *, cidr: str, node_ports: tuple[int, int], rng: Rng) -> None:
+    def __init__(self, *, cidr: str, node_ports: tuple[int, int], rng: Rng, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger
         self._network = ipaddress.ip_network(cidr)
         self._ports = node_ports
         self._random = rng.stream("service-allocation")
@@ -60,9 +77,16 @@ class ServiceAllocator:
         """Take as used what `services` hold, and forget all else."""
         self._used_addresses.clear()
         self._used_ports.clear()
+        if self.ledger is not None:
+            return
         for service in services:
             self._used_addresses |= _addresses(service)
             self._used_ports |= _node_ports(service)
+
+    async def enter(self, services: Iterable[Object]) -> None:
+        """Enter in the ledger what `services` hold, where there is a ledger. Raises ApiError."""
+        if self.ledger is not None:
+            await self.ledger.enter({_name(service): (_addresses(service), _node_ports(service)) for service in services})
 
     def claim_create(self, service: Object) -> Claim:
         """Fill in a new Service's addresses and ports. Raises Invalid for what is taken or outside the ranges."""
@@ -75,7 +99,7 @@ class ServiceAllocator:
 
     def claim_delete(self, service: Object) -> Claim:
         """Return a claim that gives everything back once confirmed."""
-        return Claim(self, freed_addresses=_addresses(service), freed_ports=_node_ports(service))
+        return Claim(self, _name(service), freed_addresses=_addresses(service), freed_ports=_node_ports(service))
 
     def release(self, addresses: set[str], ports: set[int]) -> None:
         """Give back; what was never taken is no error."""
@@ -83,7 +107,7 @@ class ServiceAllocator:
         self._used_ports -= ports
 
     def _claim(self, service: Object, old: Object | None) -> Claim:
-        claim = Claim(self)
+        claim = Claim(self, _name(service))
         had_addresses = _addresses(old) if old else set()
         had_ports = _node_ports(old) if old else set()
         causes: list[Cause] = []
@@ -131,7 +155,7 @@ class ServiceAllocator:
             return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
         if parsed not in self._network or parsed in (self._network.network_address, self._network.broadcast_address):
             return f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {self._network}"
-        return "provided IP is already allocated" if address in self._used_addresses else ""
+        return "provided IP is already allocated" if self._has_address(address) else ""
 
     def _any_address(self) -> str:
         """Return a free address, from above the band that is kept for addresses asked for by name while there is one."""
@@ -143,9 +167,15 @@ class ServiceAllocator:
             start = self._random.randint(low, high)
             for step in range(high - low + 1):
                 address = str(self._network.network_address + (low + (start - low + step) % (high - low + 1)))
-                if address not in self._used_addresses:
+                if not self._has_address(address):
                     return address
         raise InternalError("failed to allocate a serviceIP: range is full")
+
+    def _has_address(self, address: str) -> bool:
+        return address in self._used_addresses or (self.ledger is not None and self.ledger.has_address(address))
+
+    def _has_port(self, port: int) -> bool:
+        return port in self._used_ports or (self.ledger is not None and self.ledger.has_port(port))
 
     def _take_address(self, address: str, claim: Claim) -> None:
         self._used_addresses.add(address)
@@ -165,7 +195,7 @@ class ServiceAllocator:
                 if not self._ports[0] <= wanted <= self._ports[1]:
                     detail = f"provided port is not in the valid range. The range of valid ports is {self._ports[0]}-{self._ports[1]}"
                     causes.append(invalid(path, wanted, detail))
-                elif wanted in self._used_ports:
+                elif self._has_port(wanted):
                     causes.append(invalid(path, wanted, "provided port is already allocated"))
                 else:
                     self._take_port(wanted, claim)
@@ -185,7 +215,7 @@ class ServiceAllocator:
         start = self._random.randint(low, high)
         for step in range(high - low + 1):
             port = low + (start - low + step) % (high - low + 1)
-            if port not in self._used_ports:
+            if not self._has_port(port):
                 return port
         raise InternalError("failed to allocate a nodePort: range is full")
 
@@ -196,6 +226,11 @@ class ServiceAllocator:
 
 def _is_twin(one: Object, other: Object) -> bool:
     return bool(one.get("nodePort")) and one.get("port") == other.get("port") and one.get("protocol", "TCP") != other.get("protocol", "TCP")
+
+
+def _name(service: Object) -> str:
+    metadata = service["metadata"]
+    return f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}"
 
 
 def _addresses(service: Object) -> set[str]:

@@ -1,4 +1,5 @@
-"""What exists before anybody asks: the system's namespaces, the Service `kubernetes` that leads to this server, and `kube-dns`.
+"""What exists before anybody asks: the system's namespaces, the Service `kubernetes` that leads to this server and to all others that
+serve the same cluster, and `kube-dns`.
 
 Level-triggered: `run` looks at everything every ten seconds and makes it right, so a deletion or a change of address heals.
 A loopback address leads nowhere from inside a pod, and no endpoint may carry one: a server that is known by nothing else has the
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
 from korch.api.errors import AlreadyExists, ApiError, NotFound
 from korch.api.gvk import ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, SERVICES, ResourceRef
+from korch.apiserver.peers import Peers
 from korch.client.protocol import Client
 from korch.runtime.log import get_logger
 
@@ -32,34 +35,52 @@ _SERVED_BY_NODE = "korch.dev/served-by-node"
 
 
 class Bootstrap:
-    """Keeps the system's own objects. `address` is the IP (not a name) and `port` at which clients reach this server.
+    """Keeps the system's own objects. `address` is the IP (not a name) and `port` at which clients reach this server; `first` runs
+    before each look at them; `peers` knows the other servers, where there may be some; `cluster_dns` is the address at which nodes
+    answer cluster DNS, "" when they do not."""
 
-    `cluster_dns` is the address at which nodes answer cluster DNS, "" when they do not.
-    """
-
-    def __init__(self, client: Client, *, service_address: str, address: str, port: int, cluster_dns: str = "") -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        service_address: str,
+        address: str,
+        port: int,
+        cluster_dns: str = "",
+        first: Callable[[], Awaitable[None]] | None = None,
+        peers: Peers | None = None,
+    ) -> None:
+        self._first = first
+        self._peers = peers
         self._client = client
         self._service_address = service_address
-        self._address = address
+        self._addresses = [address]
         self._port = port
         self._cluster_dns = cluster_dns
-        self._is_reachable = not ipaddress.ip_address(address).is_loopback
         self.is_done = False
 
     async def run(self) -> None:
         """Make and keep the objects; returns only when cancelled."""
-        while True:
-            try:
-                await self.ensure()
-                self.is_done = True
-            except (ApiError, ConnectionError) as error:
-                log.warning("system objects are not right yet", error=str(error))
-            await asyncio.sleep(INTERVAL_S if self.is_done else 0.5)
+        try:
+            while True:
+                try:
+                    await self.ensure()
+                    self.is_done = True
+                except (ApiError, ConnectionError) as error:
+                    log.warning("system objects are not right yet", error=str(error))
+                await asyncio.sleep(INTERVAL_S if self.is_done else 0.5)
+        finally:
+            if self._peers is not None:
+                await self._peers.leave()
 
     async def ensure(self) -> None:
         """Make everything right once. Raises ApiError."""
+        if self._first is not None:
+            await self._first()
         for name in SYSTEM_NAMESPACES:
             await self._ensure_exists(NAMESPACES, "", {"metadata": {"name": name}})
+        if self._peers is not None:
+            self._addresses, self._port = await self._peers.meet()
         labels = {"component": "apiserver", "provider": "kubernetes"}
         port = {"name": "https", "port": 443, "protocol": "TCP", "targetPort": self._port}
         spec: Object = {"clusterIP": self._service_address, "type": "ClusterIP", "ports": [port], "sessionAffinity": "None"}
@@ -86,17 +107,20 @@ class Bootstrap:
         # The label keeps the mirroring controller away: the slice is written here.
         labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
         endpoints: Object = {"metadata": {"name": _NAME, "labels": labels}}
-        if self._is_reachable:
-            endpoints["subsets"] = [{"addresses": [{"ip": self._address}], "ports": ports}]
+        if addresses := self._reachable():
+            endpoints["subsets"] = [{"addresses": [{"ip": address} for address in addresses], "ports": ports}]
         return endpoints
 
     def _endpoint_slice(self) -> Object:
         return {
             "metadata": {"name": _NAME, "labels": {"kubernetes.io/service-name": _NAME}},
-            "addressType": "IPv6" if ":" in self._address else "IPv4",
-            "endpoints": [{"addresses": [self._address], "conditions": {"ready": True}}] if self._is_reachable else [],
+            "addressType": "IPv6" if ":" in self._addresses[0] else "IPv4",
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in self._reachable()],
             "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
         }
+
+    def _reachable(self) -> list[str]:
+        return [address for address in self._addresses if not ipaddress.ip_address(address).is_loopback]
 
     async def _ensure_exists(self, ref: ResourceRef, namespace: str, obj: Object) -> None:
         try:

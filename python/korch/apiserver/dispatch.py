@@ -47,6 +47,9 @@ class Dispatch:
             namespace = ""
         return Target(resource=resource, namespace=namespace, name=name, subresource=subresource, user=user)
 
+    async def see(self, options: ReadOptions | None = None) -> None:
+        """Return when a read with `options` finds what it may not miss: at once, where this server is the only one."""
+
     def get(self, target: Target) -> bytes:
         """Return one object, or one of its subresources. Raises NotFound, MethodNotAllowed."""
         self.pipeline.require_verb(target, "get")

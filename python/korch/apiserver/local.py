@@ -42,12 +42,14 @@ class LocalClient:
     async def get(self, resource: ResourceRef, name: str, *, namespace: str = "", subresource: str = "") -> bytes:
         """Return the object."""
         target = self._target(resource, namespace, name, subresource)
+        await self._dispatch.see()
         return await converted(lambda: self._dispatch.get(target))
 
     async def list(self, resource: ResourceRef, options: ListOptions = ListOptions()) -> ObjectList:
         """Return one page."""
-        target = self._target(resource, options.namespace)
-        page = await converted(lambda: self._dispatch.list(target, _read_options(options)))
+        target, read = self._target(resource, options.namespace), _read_options(options)
+        await self._dispatch.see(read)
+        page = await converted(lambda: self._dispatch.list(target, read))
         return ObjectList(page.items, str(page.revision), page.continue_token, page.remaining)
 
     async def create(self, resource: ResourceRef, body: Body, *, namespace: str = "", name: str = "", subresource: str = "") -> bytes:
@@ -107,6 +109,7 @@ class LocalClient:
             sends_initial_events=send_initial_events,
         )
         self._dispatch.pipeline.require_verb(target, "watch")
+        await self._dispatch.see(read)
         async for event_type, body in WatchStream(self._dispatch.pipeline.records.storage, target, read, rng=self._rng).events():
             yield WatchEvent(cast(EventType, event_type), body)
 

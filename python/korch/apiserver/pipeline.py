@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -37,10 +37,14 @@ from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, success
 from korch.apiserver.field_managers import FieldManagers, check_configuration
 from korch.apiserver.identity import APISERVER, User
+from korch.apiserver.ledger import AllocationLost
 from korch.apiserver.options import RemovalOptions, WriteOptions
 from korch.apiserver.records import Records, to_kind
 from korch.resources.resource import Catalogue, Context, Resource
 from korch.runtime.context import Runtime
+
+if TYPE_CHECKING:
+    from korch._core._native import Op
 
 _GENERATED_NAME_TRIES = 8
 _GENERATED_NAME_BASE_MAX = 58
@@ -184,13 +188,17 @@ class Pipeline:
                     raise AlreadyExists(resource.group, resource.plural, name)
                 _cancel(claim)
                 return dump(obj)
-            _, values = await self.records.storage.commit([self.records.put(resource, obj, 0)])
+            _, values = await self.records.storage.commit([self.records.put(resource, obj, 0), *_ops(claim)])
         except (native.KeyExists, native.RevisionMismatch) as error:
             _cancel(claim)
+            if error.args[0] > 0:
+                raise AllocationLost() from error
             raise AlreadyExists(resource.group, resource.plural, name) from error
         except ApiError:
             _cancel(claim)
             raise
+        if claim is not None:
+            claim.confirm()
         return await _shown(resource, values)
 
     async def update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
@@ -424,9 +432,14 @@ class Pipeline:
                 # Nothing was taken over, so nobody's time moves.
                 new["metadata"]["managedFields"] = old["metadata"]["managedFields"]
             if options.is_dry_run or is_same:
+                metadata = old["metadata"]
+                await self.records.storage.confirm(resource.key(metadata.get("namespace") or "", metadata["name"]), revision)
                 _cancel(claim)
                 return dump(new)
-            _, values = await self.records.storage.commit([self.records.put(resource, new, revision)])
+            _, values = await self.records.storage.commit([self.records.put(resource, new, revision), *_ops(claim)])
+        except native.KeyExists as error:
+            _cancel(claim)
+            raise AllocationLost() from error
         except (ApiError, native.StoreError):
             _cancel(claim)
             raise
@@ -439,7 +452,7 @@ class Pipeline:
         answer = dump(obj)
         if not is_dry_run:
             claim = self._claim(resource, "delete", obj)
-            await self.records.storage.commit([self.records.delete(resource, obj, revision)])
+            await self.records.storage.commit([self.records.delete(resource, obj, revision), *_ops(claim)])
             if claim is not None:
                 claim.confirm()
         return answer
@@ -584,6 +597,10 @@ async def _shown(resource: Resource, values: Sequence[bytes | None]) -> bytes:
 def _cancel(claim: Claim | None) -> None:
     if claim is not None:
         claim.cancel()
+
+
+def _ops(claim: Claim | None) -> list[Op]:
+    return claim.ops() if claim is not None else []
 
 
 def _stored(values: Sequence[bytes | None]) -> bytes:

@@ -93,6 +93,7 @@ class ResourceEndpoint:
             raise BadRequest("Upgrade request required")
         self._dispatch.pipeline.require_verb(target, "watch")
         target, options = self._watched(target, query)
+        await self._dispatch.see(options)
         stream = WatchStream(self._dispatch.pipeline.records.storage, target, options, rng=self._runtime.rng)
         await socket.accept()
 
@@ -138,12 +139,14 @@ class ResourceEndpoint:
 
     async def _get(self, exchange: Exchange, target: Target) -> None:
         form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)
+        await self._dispatch.see()
         await self._send(exchange, Outcome(await converted(lambda: self._dispatch.get(target))), form, target)
 
     async def _list(self, exchange: Exchange, target: Target) -> None:
         form = negotiate(exchange.headers.get("accept", ""), forms=LIST_FORMS)
         include = forms.include_object(exchange.query.get("includeObject", ""))
         options = read_options(exchange.query, is_watch=False)
+        await self._dispatch.see(options)
         found = await converted(lambda: self._dispatch.list(target, options))
         body = forms.page(target, found, form, now=self._runtime.clock.now(), include=include)
         await self._send(exchange, Outcome(body), Form(media=form.media))
@@ -152,6 +155,7 @@ class ResourceEndpoint:
         target, options = self._watched(target, exchange.query)
         form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS, allow_yaml=False)
         include = forms.include_object(exchange.query.get("includeObject", ""))
+        await self._dispatch.see(options)
         transform = forms.watch_transform(target.resource, form, now=self._runtime.clock.now, include=include)
         stream = WatchStream(self._dispatch.pipeline.records.storage, target, options, rng=self._runtime.rng, transform=transform)
         await exchange.stream(stream.lines(), content_type="application/json", closing=self._closing)

@@ -43,12 +43,15 @@ from korch.apiserver.dispatch import Dispatch
 from korch.apiserver.health import Health
 from korch.apiserver.http import EXCHANGE_KEY, Documents, Front, build_app
 from korch.apiserver.identity import APISERVER, AllowEverybody, Authenticator, Authorizer, User
+from korch.apiserver.ledger import Ledger
 from korch.apiserver.local import LocalClient
 from korch.apiserver.metrics import Metrics
 from korch.apiserver.openapi import OpenAPI
+from korch.apiserver.peers import Peers
 from korch.apiserver.pipeline import Pipeline, Target
 from korch.apiserver.records import Records, load
 from korch.apiserver.resource_endpoint import ResourceEndpoint
+from korch.apiserver.shared import SharedDispatch
 from korch.apiserver.system_objects import missing_objects
 from korch.apiserver.webhook_client import WebhookClient
 from korch.resources.openapi import native_schema
@@ -66,7 +69,8 @@ class ServerConfig:
     `cluster_dns` is where nodes answer cluster DNS, "" for nowhere.
     `node_port_range` includes both ends. `advertise_host` is an IP address: what the Service `kubernetes` leads to. `tokens`
     answers TokenReviews and TokenRequests. With `rbac` (which `authorizer` should contain) the default roles are kept in the store,
-    and nobody can grant what he does not have. `routes` are served before all others, `toleration_s` is what pods get by default.
+    and nobody can grant what he does not have. `routes` are served before all others, `toleration_s` is what pods get by default,
+    `identity` tells servers of one cluster apart.
     """
 
     service_cidr: str = "10.96.0.0/16"
@@ -79,6 +83,7 @@ class ServerConfig:
     rbac: Rbac | None = None
     tokens: ServiceAccountTokens | None = None
     toleration_s: int = TOLERATION_S_DEFAULT
+    identity: str = ""
     routes: Sequence[BaseRoute] = ()
     front_proxy: FrontProxy = field(default_factory=FrontProxy)
 
@@ -93,7 +98,8 @@ class ApiServer:
         self._closing = asyncio.Event()
         self._records = Records(storage)
         self._catalogue = catalogue
-        self.services = ServiceAllocator(cidr=config.service_cidr, node_ports=config.node_port_range, rng=runtime.rng)
+        ledger = Ledger(storage) if storage.is_shared else None
+        self.services = ServiceAllocator(cidr=config.service_cidr, node_ports=config.node_port_range, rng=runtime.rng, ledger=ledger)
         self.pipeline = Pipeline(
             runtime=runtime,
             records=self._records,
@@ -102,7 +108,7 @@ class ApiServer:
             admission=self._admission(),
             allocators={("", "services"): self.services},
         )
-        self.dispatch = Dispatch(self.pipeline)
+        self.dispatch = SharedDispatch(self.pipeline) if storage.is_shared else Dispatch(self.pipeline)
         self._components: dict[str, Callable[[], str]] = {"etcd-0": self._storage_problem}
         self.dispatch.computed["", "componentstatuses"] = self._component_statuses
         self.webhooks = WebhookClient(self._find, runtime.rng)
@@ -116,12 +122,17 @@ class ApiServer:
         self._add_reviews()
         self._rebuild_services()
         self.metrics = Metrics()
+        where = {"address": config.advertise_host, "port": config.advertise_port}
+        peers = (
+            Peers(self.client(APISERVER), runtime, identity=config.identity or runtime.rng.uid(), **where) if storage.is_shared else None
+        )
         self._bootstrap = Bootstrap(
             self.client(APISERVER),
+            peers=peers,
+            first=lambda: self.services.enter(self._present_services()),
             service_address=self.services.first_address,
-            address=config.advertise_host,
-            port=config.advertise_port,
             cluster_dns=config.cluster_dns,
+            **where,
         )
         self._has_policy = False
         self.health = Health(
@@ -275,17 +286,18 @@ class ApiServer:
         return reviews.review_rules(review, rules, is_complete=not node_of(user))
 
     def _rebuild_services(self) -> None:
+        self.services.rebuild(self._present_services())
+
+    def _present_services(self) -> list[Object]:
         services = self._catalogue.get("", "v1", "services")
-        if services is not None:
-            page = self._storage.range(services.key_prefix())
-            self.services.rebuild(load(services, value) for value in page.values)
+        return [load(services, value) for value in self._storage.range(services.key_prefix()).values] if services is not None else []
 
     def _storage_problem(self) -> str:
         try:
             self._storage.revision()
         except native.StoreError as error:
             return str(error)
-        return ""
+        return self._storage.problem()
 
     async def _raw(self, method: str, path: str, body: bytes, content_type: str) -> bytes:
         """Send one request through the whole application and return the body. Raises ApiError for codes of 400 and above."""

@@ -14,8 +14,14 @@ def write_credentials(layout: Layout, url: str, authority: bytes, certificate: b
     """Write the admin kubeconfig, and the join token if there is none yet. Blocks on the disk."""
     content = kubeconfig_bytes(url, authority, certificate, key, user="korch-admin")
     _write_private(layout.kubeconfig, content)
+    ensure_token(layout, pin)
+
+
+def ensure_token(layout: Layout, pin: str) -> str:
+    """Return the join token of the authority with this pin, made and written if there is none yet. Blocks on the disk."""
     if not layout.token.exists() or f".{pin}." not in layout.token.read_text():
         _write_private(layout.token, f"{TOKEN_PREFIX}.{pin}.{secrets.token_hex(16)}\n".encode())
+    return layout.token.read_text().strip()
 
 
 def _write_private(file: Path, content: bytes) -> None:

@@ -31,18 +31,21 @@ from korch.apiserver.identity import User
 from korch.apiserver.join import join_routes
 from korch.apiserver.request_info import RequestInfo
 from korch.apiserver.server import ApiServer, ServerConfig
+from korch.apiserver.store_routes import store_routes
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
 from korch.cmd.credentials import write_credentials
+from korch.cmd.datastore import DatastoreOptions, Leadership, datastore_options, open_storage
 from korch.cmd.etcd_front import etcd_front
+from korch.cmd.identity import share_identity
 from korch.cmd.layout import Layout
+from korch.cmd.store_stats import figures
 from korch.controllers import ControllerConfig, all_controllers
 from korch.resources import catalogue
 from korch.runtime.context import Runtime
 from korch.runtime.log import configure, get_logger
 from korch.scheduler.scheduler import Scheduler
-from korch.storage import Storage
 
 if TYPE_CHECKING:
     from korch.apiserver.streaming import Streaming
@@ -69,6 +72,7 @@ class ServerOptions:
     with_controllers: bool
     with_scheduler: bool
     etcd_listen: str
+    datastore: DatastoreOptions
 
 
 @click.command()
@@ -86,6 +90,7 @@ class ServerOptions:
 @click.option("--without-scheduler", is_flag=True, help="Leave it to `korch scheduler`.")
 @click.option("--etcd-listen", default="", help="HOST:PORT for the etcd API of the store, over TLS; see pki/etcd in the data directory.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
+@datastore_options
 def server(
     data_dir: str | None,
     binds: tuple[str, ...],
@@ -99,9 +104,12 @@ def server(
     without_scheduler: bool,
     etcd_listen: str,
     log_level: str,
+    datastore: DatastoreOptions,
 ) -> None:
     """Run the API server, with controllers and scheduler unless told otherwise."""
     configure(level=log_level)
+    if etcd_listen and datastore.etcd is not None:
+        raise click.UsageError("--etcd-listen serves a store of this server's own; with --datastore, speak to that cluster itself")
     options = ServerOptions(
         binds=binds,
         advertise=advertise or binds[0],
@@ -113,9 +121,12 @@ def server(
         with_controllers=not without_controllers,
         with_scheduler=not without_scheduler,
         etcd_listen=etcd_listen,
+        datastore=datastore,
     )
     layout = Layout.at(data_dir)
     layout.make()
+    if datastore.etcd is not None:
+        asyncio.run(share_identity(layout, datastore, Runtime()))
     asyncio.run(Server(layout, options, Runtime()).run())
 
 
@@ -127,7 +138,8 @@ class Server:
         self._options = options
         self._runtime = runtime
         self._authority = CertificateAuthority.open(layout.pki, runtime.clock)
-        self._storage = Storage.open(str(layout.store), runtime)
+        self._storage = open_storage(layout, options.datastore, runtime)
+        self._leadership = Leadership(options.datastore, runtime)
         self._controllers: list[Controller] = []
         self._scheduler: Scheduler | None = None
         self._catalogue = catalogue()
@@ -156,8 +168,10 @@ class Server:
                 rbac=rbac,
                 tokens=self._tokens,
                 front_proxy=self._front_proxy(),
+                identity=self._leadership.identity,
                 routes=[
                     *join_routes(self._authority, self._authenticator),
+                    *store_routes(self._storage.native, self._authenticator, layout.run, figures),
                     Route("/korch/v1/components", self._show_components, methods=["GET"]),
                     Route("/openid/v1/jwks", self._show(self._tokens.key_set()), methods=["GET"]),
                     Route("/.well-known/openid-configuration", self._show(self._tokens.discovery()), methods=["GET"]),
@@ -209,26 +223,36 @@ class Server:
     def _components(self) -> Iterator[tuple[str, Any]]:
         options, runtime = self._options, self._runtime
         if options.with_controllers:
-            client = self._client("system:kube-controller-manager")
-            informers = Informers(client, runtime)
-            config = ControllerConfig(
-                root_ca_pem=self._authority.certificate_pem.decode(),
-                cluster_cidr=options.cluster_cidr,
-                node_monitor_grace_period_s=options.node_monitor_grace_period_s,
-            )
-            self._controllers = all_controllers(client, informers, runtime, config)
-            for controller in self._controllers:
-                yield controller.name, controller.run()
+            name = "kube-controller-manager"
+            client = self._client(f"system:{name}")
+            yield "controller-manager", self._leadership.run(client, name, lambda: self._control(client))
         if options.with_scheduler:
-            client = self._client("system:kube-scheduler")
-            self._scheduler = Scheduler(client, Informers(client, runtime), runtime)
-            yield "scheduler", self._scheduler.run()
+            scheduling = self._client("system:kube-scheduler")
+            yield "scheduler", self._leadership.run(scheduling, "kube-scheduler", lambda: self._schedule(scheduling))
         if options.sim_nodes:
             from korch.testing.hollow import HollowNode
 
             for index in range(options.sim_nodes):
                 name = f"sim-{index + 1}"
                 yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime).run()
+
+    async def _control(self, client: Client) -> None:
+        """Run all controllers, with caches of their own; returns only when cancelled."""
+        options = self._options
+        config = ControllerConfig(
+            root_ca_pem=self._authority.certificate_pem.decode(),
+            cluster_cidr=options.cluster_cidr,
+            node_monitor_grace_period_s=options.node_monitor_grace_period_s,
+        )
+        self._controllers = all_controllers(client, Informers(client, self._runtime), self._runtime, config)
+        async with asyncio.TaskGroup() as tasks:
+            for controller in self._controllers:
+                tasks.create_task(controller.run(), name=controller.name)
+
+    async def _schedule(self, client: Client) -> None:
+        """Run the scheduler, with a cache of its own; returns only when cancelled."""
+        self._scheduler = Scheduler(client, Informers(client, self._runtime), self._runtime)
+        await self._scheduler.run()
 
     def _client(self, name: str, *groups: str) -> Client:
         return self._api.client(User(name, groups=(*groups, "system:authenticated")))
@@ -268,7 +292,7 @@ class Server:
             key_pem=serving.key,
             client_ca_pem=self._authority.certificate_pem,
             threads=_FRONT_THREADS,
-            source=(self._storage.native, GUARDED, True),
+            source=(self._storage.native, GUARDED, not self._storage.is_shared),
         )
 
     def _etcd_front(self) -> native.EtcdFront | None:
@@ -331,11 +355,18 @@ class Server:
             self._api.add_component("scheduler", scheduler)
 
     async def _show_components(self, _request: Request) -> Response:
-        components: dict[str, dict[str, Any]] = {one.name: {"ready": one.is_synced} for one in self._controllers}
-        if self._options.with_controllers and not components:
-            components["controller-manager"] = {"ready": False, "message": "not started yet"}
+        components: dict[str, dict[str, Any]] = {}
+        standing_by = {"ready": True, "message": "standing by: another server may lead"}
+        if self._options.with_controllers:
+            if self._leadership.is_standing_by("kube-controller-manager"):
+                components["controller-manager"] = standing_by
+            elif not self._controllers:
+                components["controller-manager"] = {"ready": False, "message": "not started yet"}
+            else:
+                components = {one.name: {"ready": one.is_synced} for one in self._controllers}
         if self._options.with_scheduler:
-            components["scheduler"] = {"ready": self._scheduler is not None and self._scheduler.is_synced}
+            is_synced = self._scheduler is not None and self._scheduler.is_synced
+            components["scheduler"] = standing_by if self._leadership.is_standing_by("kube-scheduler") else {"ready": is_synced}
         return Response(orjson.dumps(components), media_type="application/json")
 
     @staticmethod

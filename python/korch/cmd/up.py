@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from korch.cmd.control import ask
+from korch.cmd.datastore_options import hand_on_datastore
 from korch.cmd.layout import Layout
 from korch.cmd.process_record import recorded_processes
 
@@ -43,6 +44,7 @@ _NODE_TOOLS = ("containerd", "runc", "ip", "nft", "nsenter")
     multiple=True,
     help="An option handed on to `korch server`, such as --node-monitor-grace-period=10.",
 )
+@hand_on_datastore
 def up(
     nodes: int | None,
     sim_nodes: int | None,
@@ -52,6 +54,7 @@ def up(
     kubeconfig: str | None,
     detach: bool,
     server_options: tuple[str, ...],
+    datastore_arguments: tuple[str, ...],
 ) -> None:
     """Start a cluster on this machine and wait until it is ready."""
     is_root = os.geteuid() == 0
@@ -74,7 +77,14 @@ def up(
         )
     if etcd_listen:
         server_options = (*server_options, f"--etcd-listen={etcd_listen}")
-    arguments = [str(nodes), str(sim_nodes), bind, (kubeconfig and str(Path(kubeconfig).resolve())) or "", *server_options]
+    arguments = [
+        str(nodes),
+        str(sim_nodes),
+        bind,
+        (kubeconfig and str(Path(kubeconfig).resolve())) or "",
+        *datastore_arguments,
+        *server_options,
+    ]
     log_file = layout.logs / "supervisor.log"
     with log_file.open("ab") as output:
         process = subprocess.Popen(
