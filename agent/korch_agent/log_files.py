@@ -7,9 +7,11 @@ kubelet's pkg/kubelet/kuberuntime/logs.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from korch.runtime.clock import parse_rfc3339
 
@@ -48,22 +50,34 @@ async def read_log(file: Path, options: LogOptions, is_running: Callable[[], Awa
 async def _lines(file: Path, start: int, follow: bool, is_running: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
     if not file.exists():
         return
-    kept, position, identity = b"", start, file.stat().st_ino
-    while True:
-        was_running = follow and await is_running()
-        with file.open("rb") as source:
-            source.seek(position)
+    source, kept = file.open("rb"), b""
+    try:
+        source.seek(start)
+        while True:
+            was_running = follow and await is_running()
+            # Nothing is added to an old file once there is a new one: what is read of it now is all of it.
+            is_rotated = follow and _is_another(file, source)
             while block := source.read(_BLOCK_BYTES):
-                position += len(block)
                 *whole, kept = (kept + block).split(b"\n")
                 for line in whole:
                     yield line
-        if not was_running:
-            return
-        await asyncio.sleep(_FOLLOW_POLL_S)
-        if file.exists() and file.stat().st_ino != identity:
-            # The file was rotated: what follows stands in a new one.
-            kept, position, identity = b"", 0, file.stat().st_ino
+            if is_rotated:
+                source.close()
+                source, kept = file.open("rb"), b""
+            elif not was_running:
+                return
+            else:
+                await asyncio.sleep(_FOLLOW_POLL_S)
+    finally:
+        source.close()
+
+
+def _is_another(file: Path, source: BinaryIO) -> bool:
+    """Return whether another file than the open one bears the name now."""
+    try:
+        return file.stat().st_ino != os.fstat(source.fileno()).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _render(line: bytes, options: LogOptions) -> bytes:

@@ -77,12 +77,14 @@ async def test_following_goes_on_in_the_new_file_after_a_rotation(file: Path) ->
         nonlocal asked
         asked += 1
         if asked == 2:
+            with file.open("a") as log:
+                log.write("2026-01-01T00:00:08Z stdout F last of the old\n")
             file.rename(file.with_suffix(".old"))
             file.write_text("2026-01-01T00:00:09Z stdout F fresh\n")
         return asked < 3
 
     seen = [piece async for piece in read_log(file, LogOptions(follow=True), is_running)]
-    assert b"".join(seen).decode().endswith("fresh\n")
+    assert b"".join(seen).decode().endswith("\n\nlast of the old\nfresh\n")
 
 
 async def test_a_long_log_is_cut_from_its_end(tmp_path: Path) -> None:
