@@ -5,24 +5,35 @@ Each kind is followed as bytes and handed on as bytes. A kind that the server do
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from korch.api.errors import ApiError, NotFound
 from korch.api.gvk import NAMESPACES, REPLICA_SETS, REPLICATION_CONTROLLERS, SERVICES, STATEFUL_SETS, ResourceRef
 from korch.client.informer import Informer, Informers
 from korch.client.projections import Meta
 from korch.client.protocol import Client, ListOptions
 from korch.runtime.log import get_logger
+from korch.scheduler.volumes import PERSISTENT_VOLUME_CLAIMS, STORAGE_CLASSES
 
 log = get_logger("scheduler")
 
 POD_DISRUPTION_BUDGETS = ResourceRef("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 ALWAYS_SERVED = (NAMESPACES, SERVICES, REPLICATION_CONTROLLERS, REPLICA_SETS, STATEFUL_SETS)
-PERHAPS_SERVED = (POD_DISRUPTION_BUDGETS,)
+STORAGE = (
+    PERSISTENT_VOLUME_CLAIMS,
+    STORAGE_CLASSES,
+    ResourceRef("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False),
+    ResourceRef("storage.k8s.io", "v1", "csinodes", "CSINode", namespaced=False),
+)
+PERHAPS_SERVED = (POD_DISRUPTION_BUDGETS, *STORAGE)
 
 
 class Others:
     """The newest state of each object of these kinds that the engine has not been given yet."""
 
-    def __init__(self, client: Client, informers: Informers) -> None:
+    def __init__(self, client: Client, informers: Informers, changed: Callable[[ResourceRef], None]) -> None:
+        """`changed` is called after each object that came, changed or went."""
+        self._changed = changed
         self._client = client
         self._informers = informers
         self._news: dict[tuple[str, str], bytes | None] = {}
@@ -66,5 +77,6 @@ class Others:
             if raw is not None and not meta.kind:
                 raw = b'{"kind":"%s",' % resource.kind.encode() + raw.lstrip()[1:]
             self._news[resource.kind, meta.key] = raw
+            self._changed(resource)
 
         informer.on(add=note, update=lambda _, new: note(new), delete=note)

@@ -85,6 +85,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     """What a node has to give."""
 
     allocatable: dict[str, str | int | float] = {}
+    declaredFeatures: list[str] = []
 
 
 class NodeView(Meta, frozen=True):

@@ -28,10 +28,14 @@ class ClusterEvent(enum.Enum):
 
     NODE_ADD = None
     NODE_ALLOCATABLE = frozenset({"NodeResourcesFit"})
-    NODE_LABEL = frozenset({"NodeAffinity", "PodTopologySpread", "InterPodAffinity"})
-    NODE_TAINT = frozenset({"TaintToleration", "NodeUnschedulable"})
-    POD_GONE = frozenset({"NodeResourcesFit", "NodePorts", "PodTopologySpread", "InterPodAffinity"})
+    NODE_LABEL = frozenset({"NodeAffinity", "PodTopologySpread", "InterPodAffinity", "VolumeBinding", "VolumeZone"})
+    NODE_TAINT = frozenset({"TaintToleration", "NodeUnschedulable", "PodTopologySpread"})
+    NODE_FEATURES = frozenset({"NodeDeclaredFeatures"})
+    POD_GONE = frozenset(
+        {"NodeResourcesFit", "NodePorts", "PodTopologySpread", "InterPodAffinity", "VolumeRestrictions", "NodeVolumeLimits"}
+    )
     POD_BOUND = frozenset({"PodTopologySpread", "InterPodAffinity"})
+    STORAGE = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions", "NodeVolumeLimits"})
 
     def may_help(self, plugins: frozenset[str]) -> bool:
         """Return whether a pod that these plugins rejected (none: something else went wrong) deserves another try."""

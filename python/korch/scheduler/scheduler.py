@@ -15,17 +15,18 @@ from typing import Any
 
 from korch._core import native
 from korch.api.errors import ApiError, NotFound
-from korch.api.gvk import NODES, PODS
+from korch.api.gvk import NODES, PODS, ResourceRef
 from korch.client.events import EventRecorder
 from korch.client.informer import Informers
 from korch.client.protocol import Client
 from korch.runtime.clock import rfc3339
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
-from korch.scheduler.others import Others
+from korch.scheduler.others import STORAGE, Others
 from korch.scheduler.pods import NodeView, PodView, decode_node, decode_pod
 from korch.scheduler.preemption import Preemption, evict
 from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue
+from korch.scheduler.volumes import select_node
 
 log = get_logger("scheduler")
 
@@ -89,7 +90,7 @@ class Scheduler:
         self._nodes = informers.informer(NODES, decode=decode_node)
         self._pods.on(add=self._pod_added, update=self._pod_updated, delete=self._pod_deleted)
         self._nodes.on(add=self._node_added, update=self._node_updated, delete=self._node_deleted)
-        self._others = Others(client, informers)
+        self._others = Others(client, informers, self._other_changed)
 
     @property
     def is_synced(self) -> bool:
@@ -174,6 +175,7 @@ class Scheduler:
             "target": {"apiVersion": "v1", "kind": "Node", "name": outcome.node},
         }
         try:
+            await select_node(self._client, self._pods.raw(pod.key) or b"", outcome.node)
             await self._client.create(PODS, binding, namespace=pod.namespace, name=pod.name, subresource="binding")
         except NotFound:
             # The informer will say so too, and then the queue drops the pod.
@@ -287,6 +289,8 @@ class Scheduler:
         self._nodes_changed[new.name] = self._nodes.raw(new.name)
         if old.status.allocatable != new.status.allocatable:
             self.queue.move(ClusterEvent.NODE_ALLOCATABLE)
+        if old.status.declaredFeatures != new.status.declaredFeatures:
+            self.queue.move(ClusterEvent.NODE_FEATURES)
         if old.labels != new.labels:
             self.queue.move(ClusterEvent.NODE_LABEL)
         if old.spec != new.spec:
@@ -294,3 +298,7 @@ class Scheduler:
 
     def _node_deleted(self, node: NodeView) -> None:
         self._nodes_changed[node.name] = None
+
+    def _other_changed(self, resource: ResourceRef) -> None:
+        if resource in STORAGE:
+            self.queue.move(ClusterEvent.STORAGE)

@@ -21,6 +21,7 @@ from korch.scheduler.explain import explain_pod
 from korch.scheduler.others import POD_DISRUPTION_BUDGETS
 from korch.scheduler.queue import Place
 from korch.scheduler.scheduler import Scheduler
+from korch.scheduler.volumes import PERSISTENT_VOLUME_CLAIMS, STORAGE_CLASSES
 from korch.testing.bare import BareClient
 
 TAINTED = {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}
@@ -216,6 +217,22 @@ async def test_pods_of_a_service_are_spread_over_zones(client: BareClient) -> No
             await client.create(PODS, body, namespace="d")
         await until(lambda: _all_bound(client, 4))
         assert sorted([(await node_of(client, f"w{number}"))[0] for number in range(4)]) == ["a", "a", "b", "b"]
+
+
+async def test_a_claim_that_waits_for_its_first_consumer_is_told_the_node(client: BareClient) -> None:
+    await add_node(client, "n1")
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    async with scheduling(client):
+        await add_pod(client, "p", volumes=volumes)
+        await until(lambda: condition(client, "p"))
+        assert (await condition(client, "p"))["message"].startswith('0/1 nodes are available: persistentvolumeclaim "c" not found.')
+        waits = {"metadata": {"name": "fast"}, "provisioner": "x.io/csi", "volumeBindingMode": "WaitForFirstConsumer"}
+        await client.create(STORAGE_CLASSES, waits)
+        spec = {"storageClassName": "fast", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        await client.create(PERSISTENT_VOLUME_CLAIMS, {"metadata": {"name": "c"}, "spec": spec}, namespace="d")
+        await until(lambda: node_of(client, "p"))
+        claim = orjson.loads(await client.get(PERSISTENT_VOLUME_CLAIMS, "c", namespace="d"))
+        assert claim["metadata"]["annotations"] == {"volume.kubernetes.io/selected-node": "n1"}
 
 
 async def test_explain_needs_nothing_but_an_api_server(client: BareClient) -> None:
