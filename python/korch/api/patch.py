@@ -18,6 +18,11 @@ from korch._core import native
 MalformedPatch = native.MalformedPatch
 UnprocessablePatch = native.UnprocessablePatch
 
+
+class PatchTooLong(MalformedPatch):
+    """A JSON patch of more operations than the server performs for one request."""
+
+
 # As upstream: a bound on the work one request can ask for.
 JSON_PATCH_OPERATIONS_MAX = 10_000
 # All that upstream tells a client whose JSON patch does not apply; the reason is the exception's cause.
@@ -40,7 +45,7 @@ def strategic_merge_patch(target: bytes, patch: bytes, schema_name: str, schema:
 def json_patch(target: bytes, patch: bytes) -> bytes:
     """Return `target` with an RFC 6902 patch applied: all of its operations, or none.
 
-    Raises MalformedPatch (no patch at all), UnprocessablePatch (a test failed or a path does not exist).
+    Raises MalformedPatch (no patch at all), PatchTooLong, UnprocessablePatch (a test failed or a path does not exist).
     """
     operations = _operations(patch)
     try:
@@ -60,5 +65,5 @@ def _operations(patch: bytes) -> list[dict[str, Any]]:
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
         raise MalformedPatch("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     if len(operations) > JSON_PATCH_OPERATIONS_MAX:
-        raise MalformedPatch(f"The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS_MAX}, got {len(operations)}")
+        raise PatchTooLong(f"The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS_MAX}, got {len(operations)}")
     return operations

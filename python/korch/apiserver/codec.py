@@ -98,6 +98,9 @@ def _type_meta(body: bytes, kind: str, api_version: str) -> tuple[str, str]:
     """Return kind and apiVersion as the body gives them, the expected ones where it gives none. Raises BadRequest."""
     try:
         given = _decode_type_meta(body)
+    except UnicodeDecodeError:
+        # Bytes that are no text count as the replacement character, as everywhere in the decoder.
+        return _type_meta(body.decode(errors="replace").encode(), kind, api_version)
     except msgspec.MsgspecError as error:
         raise BadRequest(f"couldn't get version/kind; json parse error: {_json_problem(body, error)}") from error
     return given.kind or kind, given.api_version or api_version

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from korch.api.errors import ApiError, InternalError, MethodNotAllowed, NoSuchPath
+from korch.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NoSuchPath
 from korch.apiserver.authn.impersonation import impersonated
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.document import Answer
@@ -185,6 +185,9 @@ class _Resources:
             await exchange.refuse(error)
         except Disconnected:
             return
+        except RecursionError:
+            # All decoders stop at some depth, long before anything is stored.
+            await exchange.refuse(BadRequest("exceeded max depth"))
         except Exception as error:
             # Answered here, because the framework would send a page of its own.
             log.error("request failed", path=exchange.info.path, verb=exchange.info.verb, exc_info=error)

@@ -12,11 +12,14 @@ from korch.api.errors import BadRequest, Cause, Invalid, forbidden_field, not_su
 from korch.api.errors import invalid as invalid_value
 from korch.apiserver.field_managers import manager_name
 from korch.apiserver.request_info import is_true
+from korch.resources.openapi import native_schema
 
 _MATCHES = ("Exact", "NotOlderThan")
 _VALIDATIONS = ("Ignore", "Warn", "Strict")
 _POLICIES = ("Foreground", "Background", "Orphan")
 _MANAGER_BYTES_MAX = 128
+_INT64_MAX, _UINT64_MAX = 2**63 - 1, 2**64 - 1
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 
 
 def _granted() -> None:
@@ -101,9 +104,9 @@ def read_options(query: Mapping[str, str], *, is_watch: bool) -> ReadOptions:
         field_selector=query.get("fieldSelector", ""),
         resource_version=query.get("resourceVersion", ""),
         resource_version_match=query.get("resourceVersionMatch", ""),
-        limit=_integer(query, "limit") or 0,
+        limit=max(0, _integer(query, "limit") or 0),
         continue_token=query.get("continue", ""),
-        timeout_s=float(_integer(query, "timeoutSeconds") or 0),
+        timeout_s=float(max(0, _integer(query, "timeoutSeconds") or 0)),
         allows_bookmarks=is_true(query.get("allowWatchBookmarks")),
         sends_initial_events=is_true(query.get("sendInitialEvents")),
     )
@@ -119,9 +122,15 @@ def revision_of(resource_version: str) -> int:
     if not resource_version:
         return 0
     if not resource_version.isascii() or not resource_version.isdigit():
-        cause = invalid_value("resourceVersion", resource_version, f'strconv.ParseUint: parsing "{resource_version}": invalid syntax')
-        raise Invalid("", "", "", [cause])
-    return int(resource_version)
+        raise _no_revision(resource_version, "invalid syntax")
+    number = int(resource_version)
+    if number > _UINT64_MAX:
+        raise _no_revision(resource_version, "value out of range")
+    return number
+
+
+def _no_revision(text: str, why: str) -> Invalid:
+    return Invalid("", "", "", [invalid_value("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": {why}')])
 
 
 def removal_options(query: Mapping[str, str], body: bytes) -> RemovalOptions:
@@ -138,24 +147,22 @@ def removal_options(query: Mapping[str, str], body: bytes) -> RemovalOptions:
 
 def _removal_from_body(body: bytes) -> RemovalOptions:
     try:
-        given: Any = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        decoded, _, _, problems = native_schema().check(_DELETE_OPTIONS, body)
+        given: Any = orjson.loads(decoded)
+    except ValueError as error:
         raise BadRequest(f"couldn't get version/kind; json parse error: {error}") from error
-    if not isinstance(given, dict):
-        raise BadRequest("couldn't get version/kind; json parse error: cannot unmarshal into DeleteOptions")
     kind = given.get("kind")
     if kind not in (None, "", "DeleteOptions"):
         raise BadRequest(f"decoded object cannot be converted to DeleteOptions: {kind}")
+    if problems:
+        raise BadRequest(problems[0][1])
     preconditions = given.get("preconditions") or {}
-    grace = given.get("gracePeriodSeconds")
-    if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int)):
-        raise BadRequest("json: cannot unmarshal into Go struct field DeleteOptions.gracePeriodSeconds of type int64")
     options = RemovalOptions(
-        grace_period_s=grace,
+        grace_period_s=given.get("gracePeriodSeconds"),
         propagation_policy=given.get("propagationPolicy") or None,
         orphan_dependents=given.get("orphanDependents"),
-        uid=str(preconditions.get("uid") or ""),
-        resource_version=str(preconditions.get("resourceVersion") or ""),
+        uid=preconditions.get("uid") or "",
+        resource_version=preconditions.get("resourceVersion") or "",
     )
     return _checked(options, given.get("dryRun") or [])
 
@@ -216,6 +223,9 @@ def _integer(query: Mapping[str, str], key: str) -> int | None:
     if not text:
         return None
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
         raise BadRequest(f'unable to convert query parameter {key}: strconv.ParseInt: parsing "{text}": invalid syntax') from error
+    if not -_INT64_MAX - 1 <= number <= _INT64_MAX:
+        raise BadRequest(f'unable to convert query parameter {key}: strconv.ParseInt: parsing "{text}": value out of range')
+    return number

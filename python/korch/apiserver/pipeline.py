@@ -26,6 +26,7 @@ from korch.api.errors import (
     Invalid,
     MethodNotAllowed,
     NotFound,
+    RequestEntityTooLarge,
     UnsupportedMediaType,
 )
 from korch.apiserver import body as bodies
@@ -346,6 +347,8 @@ class Pipeline:
             if patch_type == "merge":
                 return patches.merge_patch(old, patch)
             return patches.strategic_merge_patch(old, patch, definition, self.codec.schema)
+        except patches.PatchTooLong as error:
+            raise RequestEntityTooLarge(str(error)) from error
         except patches.MalformedPatch as error:
             raise BadRequest(str(error)) from error
         except patches.UnprocessablePatch as error:

@@ -102,3 +102,25 @@ async def test_what_is_no_patch_is_a_bad_request(api: Api) -> None:
     await api.made(f"{path}/configmaps", config_map("a"))
     for kind, body in (("merge-patch", b"["), ("json-patch", b"{}"), ("strategic-merge-patch", b"nope")):
         assert (await api.patch(f"{path}/configmaps/a", body, kind)).says[:2] == (400, "BadRequest")
+
+
+@on_server
+async def test_a_json_patch_of_too_many_operations_is_too_large(api: Api) -> None:
+    path = await api.namespace()
+    await api.made(f"{path}/configmaps", config_map("a"))
+    long = [{"op": "add", "path": "/data", "value": {}}] * 10_001
+    says = (await api.patch(f"{path}/configmaps/a", long, "json-patch")).says
+    assert says == (413, "RequestEntityTooLarge", "The allowed maximum operations in a JSON patch is 10000, got 10001")
+
+
+@on_server
+async def test_deep_bodies_and_odd_numbers_are_bad_requests(api: Api) -> None:
+    path = await api.namespace()
+    await api.made(f"{path}/configmaps", config_map("a"))
+    deep = b'{"data":' * 5_000 + b"1" + b"}" * 5_000
+    assert (await api.post(f"{path}/configmaps", deep)).says == (400, "BadRequest", "exceeded max depth")
+    code, reason, message = (await api.get(f"{path}/configmaps", limit="99999999999999999999")).says
+    assert (code, reason) == (400, "BadRequest") and message.endswith('parsing "99999999999999999999": value out of range')
+    code, reason, _ = (await api.delete(f"{path}/configmaps/a", {"kind": "DeleteOptions", "preconditions": []})).says
+    assert (code, reason) == (400, "BadRequest")
+    assert (await api.get(f"{path}/configmaps/a")).code == 200
