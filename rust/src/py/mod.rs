@@ -1,9 +1,9 @@
 //! The boundary to Python: one file for each class or family of functions, registered here.
 
 mod api;
+mod custom;
 mod datastore;
 mod etcd;
-mod custom;
 mod front;
 mod managed;
 mod proxy;

@@ -206,8 +206,8 @@ impl Disk for ReadOnly {
         self.real.list()
     }
 
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.real.read(name)
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.real.read_into(name, bytes)
     }
 
     fn stream(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {

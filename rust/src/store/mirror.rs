@@ -11,7 +11,7 @@ use super::error::{Result, StoreError};
 use super::event::EventType;
 use super::face::Store;
 use super::keyspace::Keyspace;
-use super::revision::{Body, Revision};
+use super::revision::{Body, Revision, Written};
 use super::write;
 
 /// One key as the leader has it. Without a body it was deleted at `modified`.
@@ -86,36 +86,28 @@ impl Store {
 }
 
 fn revision_of(keys: &Keyspace, foreign: Foreign<'_>, sub: u32) -> Revision {
-    let key = keys.shared_key(foreign.key);
-    let Some(body) = foreign.body else {
-        let before = keys.newest(foreign.key);
-        return Revision {
-            key,
-            created: before.map_or(foreign.modified, |before| before.created),
-            modified: foreign.modified,
-            version: 0,
-            sub,
-            body: None,
-            lease: 0,
-            attributes: Attributes::default(),
-        };
+    let (modified, natural) = (foreign.modified, EventType::natural(foreign.version));
+    let is_deletion = foreign.body.is_none();
+    let (attributes, framed) = match foreign.body {
+        Some(body) => {
+            let framed = move |_| Body::spliced(body.value, body.splice_at, modified, natural);
+            (body.attributes, Some(framed))
+        }
+        None => (Attributes::default(), None),
     };
-    let natural = EventType::natural(foreign.version);
-    Revision {
-        key,
-        created: foreign.created,
-        modified: foreign.modified,
-        version: foreign.version,
+    let written = Written {
+        modified,
         sub,
         lease: 0,
-        body: Some(Body::spliced(
-            body.value,
-            body.splice_at,
-            foreign.modified,
-            natural,
-        )),
-        attributes: keys.shared_attributes(foreign.key, body.attributes),
+        attributes,
+    };
+    let mut new = Revision::after(keys.find(foreign.key), foreign.key, written, framed);
+    if !is_deletion {
+        // Of a key whose past is not here only the leader knows them.
+        new.created = foreign.created;
+        new.version = foreign.version;
     }
+    new
 }
 
 #[cfg(test)]
