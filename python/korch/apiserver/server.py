@@ -144,24 +144,29 @@ class ApiServer:
             },
         )
         self.endpoint = ResourceEndpoint(self.dispatch, runtime, self._closing, config.authorizer)
+        self._inner, self.app = self._applications(config)
+
+    def _applications(self, config: ServerConfig) -> tuple[AggregationProxy, Front]:
+        """Return what answers requests, without and with the question who asks and may they."""
         documents = Documents(
-            discovery=Discovery(catalogue, self.aggregated.all),
-            openapi=OpenAPI(catalogue, remotes=self.aggregated.all),
+            discovery=Discovery(self._catalogue, self.aggregated.all),
+            openapi=OpenAPI(self._catalogue, remotes=self.aggregated.all),
             health=self.health,
             metrics=self.metrics,
-            runtime=runtime,
+            runtime=self._runtime,
             server_address=f"{config.advertise_host}:{config.advertise_port}",
         )
-        own = build_app(documents, self.endpoint, config.routes, runtime)
-        self._inner = AggregationProxy(own, self.aggregated, self.webhooks, EXCHANGE_KEY)
-        self.app = Front(
-            self._inner,
-            runtime=runtime,
+        own = build_app(documents, self.endpoint, config.routes, self._runtime)
+        inner = AggregationProxy(own, self.aggregated, self.webhooks, EXCHANGE_KEY)
+        front = Front(
+            inner,
+            runtime=self._runtime,
             authenticator=config.authenticator,
             authorizer=config.authorizer,
             metrics=self.metrics,
-            catalogue=catalogue,
+            catalogue=self._catalogue,
         )
+        return inner, front
 
     @property
     def connectors(self) -> dict[tuple[str, str], Any]:

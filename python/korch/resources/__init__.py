@@ -108,7 +108,6 @@ _RESOURCES: tuple[Resource, ...] = (
     validatingadmissionpolicy.RESOURCE,
     validatingadmissionpolicybinding.RESOURCE,
     validatingwebhookconfiguration.RESOURCE,
-    apiservice.RESOURCE,
     horizontalpodautoscaler.RESOURCE,
     horizontalpodautoscaler_v1.RESOURCE,
     certificatesigningrequest.RESOURCE,

@@ -1,1 +1,1 @@
-"""Kinds of admissionregistration.k8s.io: who else is asked before something is stored, and rules that need nobody to be asked."""
+"""Kinds of admissionregistration.k8s.io: whom the server asks before it writes, and the policies that it evaluates itself."""

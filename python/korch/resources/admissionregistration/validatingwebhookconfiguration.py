@@ -1,22 +1,9 @@
-"""ValidatingWebhookConfiguration: webhooks that may refuse what is about to be stored."""
+"""ValidatingWebhookConfiguration: who may refuse writes."""
 
 from __future__ import annotations
 
-from korch.api.errors import Cause
-from korch.resources.admissionregistration.webhooks import default_webhooks, validate_webhooks
-from korch.resources.columns import AGE, NAME
-from korch.resources.resource import Column, Object, Resource, Strategy
-
-
-def default(obj: Object) -> None:
-    """Fill in the webhooks, in place."""
-    default_webhooks(obj, is_mutating=False)
-
-
-def validate(obj: Object) -> list[Cause]:
-    """Return what is wrong with the webhooks."""
-    return validate_webhooks(obj, is_mutating=False)
-
+from korch.resources.admissionregistration.webhooks import COLUMNS, default_validating, prepare_update, validate
+from korch.resources.resource import Resource, Strategy
 
 RESOURCE = Resource(
     group="admissionregistration.k8s.io",
@@ -27,10 +14,6 @@ RESOURCE = Resource(
     schema="io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration",
     categories=("api-extensions",),
     namespaced=False,
-    strategy=Strategy(default=default, validate=validate, has_generation=True),
-    columns=(
-        NAME,
-        Column("Webhooks", lambda obj, _now: len(obj.get("webhooks") or ()), type="integer", description="How many webhooks it has."),
-        AGE,
-    ),
+    strategy=Strategy(default=default_validating, prepare_update=prepare_update, validate=validate, has_generation=True),
+    columns=COLUMNS,
 )
