@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.routing import BaseRoute
@@ -59,7 +59,12 @@ from korch.resources.resource import Catalogue
 from korch.runtime.context import Runtime
 from korch.storage import Storage
 
+if TYPE_CHECKING:
+    from korch._core._native import Op
+
 Object = dict[str, Any]
+# etcd takes 128 operations in a transaction.
+_COMMIT_OPS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,13 +218,23 @@ class ApiServer:
             self.close_streams()
 
     async def _provide(self) -> None:
-        """Make what the system needs from the start, in one commit. Raises native.StoreError."""
+        """Make what the system needs from the start, in few commits. Another server may be making the same. Raises native.StoreError."""
+        while operations := self._missing():
+            for start in range(0, len(operations), _COMMIT_OPS_MAX):
+                try:
+                    await self._storage.commit(operations[start : start + _COMMIT_OPS_MAX])
+                except (native.KeyExists, native.RevisionMismatch):
+                    await self._storage.settled()
+                    break
+            else:
+                break
+        self._has_policy = True
+
+    def _missing(self) -> list[Op]:
         operations = missing_objects(self._records, self._catalogue, self._runtime, service_cidr=self._config.service_cidr)
         if self._config.rbac is not None:
             operations += missing_policy(self._records, self._runtime)
-        if operations:
-            await self._storage.commit(operations)
-        self._has_policy = True
+        return operations
 
     def close_streams(self) -> None:
         """End every open watch and turn unready, so that an HTTP server in front can finish its connections."""

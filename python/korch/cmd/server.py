@@ -127,7 +127,12 @@ def server(
     layout.make()
     if datastore.etcd is not None:
         asyncio.run(share_identity(layout, datastore, Runtime()))
-    asyncio.run(Server(layout, options, Runtime()).run())
+
+    async def serve() -> None:
+        # Made within the loop, because what follows a store listens on it from the first watch.
+        await Server(layout, options, Runtime()).run()
+
+    asyncio.run(serve())
 
 
 class Server:
