@@ -52,7 +52,7 @@ def resident_mib(pid: int) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader needs to judge the figures: processor, cores, memory, kernel, load."""
+    """Return what a reader needs to judge the figures: processor, cores, memory, kernel, load, scheduling."""
     names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     memory = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
     return {
@@ -62,6 +62,10 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load": os.getloadavg()[0],
+        # Real-time priority makes wall times on a busy machine those of an idle one.
+        "scheduling": {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "real-time", os.SCHED_RR: "real-time"}.get(
+            os.sched_getscheduler(0), "other"
+        ),
     }
 
 
