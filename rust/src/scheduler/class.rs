@@ -392,10 +392,7 @@ impl Class {
                 .filters_with(plugin)
                 .then_some((plugin, Rejection { code, reasons }))
         };
-        let mut volumes = Volumes {
-            places: volume_zone::places(snapshot, shape),
-            ..Volumes::default()
-        };
+        let mut volumes = Volumes::default();
         match volume_restrictions::conflicts(snapshot, shape) {
             Ok(conflicts) => volumes.conflicts = conflicts,
             Err(words) => return refuse(Plugin::VolumeRestrictions, words),
@@ -403,6 +400,10 @@ impl Class {
         match volume_binding::claims(snapshot, shape) {
             Ok(claims) => volumes.claims = claims,
             Err(words) => return refuse(Plugin::VolumeBinding, words),
+        }
+        match volume_zone::places(snapshot, shape) {
+            Ok(places) => volumes.places = places,
+            Err(words) => return refuse(Plugin::VolumeZone, words),
         }
         self.volumes = Some(volumes);
         None

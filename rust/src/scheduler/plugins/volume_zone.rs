@@ -18,8 +18,8 @@ const LABELS: [&str; 4] = [
 /// Label and values, one of which the node must have.
 pub type Places = Vec<(&'static str, BTreeSet<String>)>;
 
-/// Return where the pod's bound volumes are.
-pub fn places(snapshot: &Snapshot, shape: &Shape) -> Places {
+/// Return where the pod's bound volumes are, or the words for one that does not exist.
+pub fn places(snapshot: &Snapshot, shape: &Shape) -> Result<Places, String> {
     let mut places = Places::new();
     for volume in &shape.volumes {
         let VolumeUse::Claim {
@@ -29,18 +29,22 @@ pub fn places(snapshot: &Snapshot, shape: &Shape) -> Places {
         else {
             continue;
         };
-        let claim = find(snapshot, shape, name);
-        let Some(volume) = claim.and_then(|claim| snapshot.cluster.volumes.get(&claim.volume_name))
-        else {
+        let bound = find(snapshot, shape, name).map(|claim| claim.volume_name.as_str());
+        let Some(name) = bound.filter(|name| !name.is_empty()) else {
             continue;
         };
+        let volume = snapshot
+            .cluster
+            .volumes
+            .get(name)
+            .ok_or_else(|| format!("persistentvolume \"{name}\" not found"))?;
         for label in LABELS {
             if let Some(value) = volume.labels.get(label) {
                 places.push((label, value.split("__").map(String::from).collect()));
             }
         }
     }
-    places
+    Ok(places)
 }
 
 pub fn filter(places: &Places, node: &Node) -> Option<Rejection> {
