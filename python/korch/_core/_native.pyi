@@ -253,7 +253,7 @@ class Scheduler:
         percentageOfNodesToScore, all nodes are scored. Raises ValueError with the path of what is wrong."""
     def profiles(self) -> list[str]:
         """Return the scheduler names of the profiles, in their order. A pod of another name is decided by the first."""
-    def upsert(self, nodes: Sequence[bytes], pods: Sequence[bytes], others: Sequence[bytes] = ()) -> None:
+    def upsert(self, nodes: Sequence[bytes], pods: Sequence[bytes], others: Sequence[bytes] = ...) -> None:
         """Take in new or changed objects. Pods with a nodeName that have not ended count on that node; others are dropped, unless assumed.
 
         `others` have their kind in them: Namespace, Service, ReplicationController, ReplicaSet, StatefulSet, PodDisruptionBudget,
