@@ -7,17 +7,20 @@ apimachinery's util/managedfields, and GetResetFields of the registries.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from korch._core import native
 from korch.api.errors import ApiError, BadRequest, Conflict
+from korch.resources.openapi import definitions
 from korch.resources.resource import Resource
 from korch.runtime.clock import rfc3339
 
 Object = dict[str, Any]
 
+_META = "io.k8s.apimachinery.pkg."
 SCALE = "io.k8s.api.autoscaling.v1.Scale"
 _MANAGER_BYTES_MAX = 128
 # What the status endpoint takes back; the default is `spec`.
@@ -85,6 +88,8 @@ class FieldManagers:
 
     def __init__(self, schema: native.Schema) -> None:
         self._schema = schema
+        # The OpenAPI definitions of custom kinds, by the name of the kind's own, asked for when it is first written to.
+        self.custom: dict[str, Callable[[], Mapping[str, Object]]] = {}
         self._made: dict[tuple[str, str, str, str], tuple[Resource, native.FieldManager]] = {}
         self.scale = native.FieldManager(schema, SCALE, api_version="autoscaling/v1", subresource="scale")
 
@@ -116,10 +121,10 @@ class FieldManagers:
         found = self._made.get(key)
         if found is not None and found[0] is resource:
             return found[1]
-        # A kind that the schema does not know merges its maps by field and replaces its lists.
+        schema, definition = self._schema_of(resource)
         made = native.FieldManager(
-            self._schema,
-            resource.schema if self._schema.has(resource.schema) else "",
+            schema,
+            definition,
             api_version=resource.api_version,
             subresource=subresource,
             reset=_resets(resource, subresource),
@@ -127,6 +132,16 @@ class FieldManagers:
         )
         self._made[key] = (resource, made)
         return made
+
+    def _schema_of(self, resource: Resource) -> tuple[native.Schema, str]:
+        """Return a schema and the definition in it. A kind without one merges its maps by field and replaces its lists."""
+        if self._schema.has(resource.schema):
+            return self._schema, resource.schema
+        custom = self.custom.get(resource.schema)
+        if custom is None:
+            return self._schema, ""
+        meta = {name: schema for name, schema in definitions().items() if name.startswith(_META)}
+        return native.Schema(orjson.dumps({**meta, **custom()})), resource.schema
 
 
 def applied(
