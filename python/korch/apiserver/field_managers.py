@@ -7,7 +7,6 @@ apimachinery's util/managedfields, and GetResetFields of the registries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -88,8 +87,6 @@ class FieldManagers:
 
     def __init__(self, schema: native.Schema) -> None:
         self._schema = schema
-        # The OpenAPI definitions of custom kinds, by the name of the kind's own, asked for when it is first written to.
-        self.custom: dict[str, Callable[[], Mapping[str, Object]]] = {}
         self._made: dict[tuple[str, str, str, str], tuple[Resource, native.FieldManager]] = {}
         self.scale = native.FieldManager(schema, SCALE, api_version="autoscaling/v1", subresource="scale")
 
@@ -135,13 +132,10 @@ class FieldManagers:
 
     def _schema_of(self, resource: Resource) -> tuple[native.Schema, str]:
         """Return a schema and the definition in it. A kind without one merges its maps by field and replaces its lists."""
-        if self._schema.has(resource.schema):
-            return self._schema, resource.schema
-        custom = self.custom.get(resource.schema)
-        if custom is None:
-            return self._schema, ""
-        meta = {name: schema for name, schema in definitions().items() if name.startswith(_META)}
-        return native.Schema(orjson.dumps({**meta, **custom()})), resource.schema
+        if resource.definitions is not None:
+            meta = {name: schema for name, schema in definitions().items() if name.startswith(_META)}
+            return native.Schema(orjson.dumps({**meta, **resource.definitions(True)})), resource.schema
+        return self._schema, resource.schema if self._schema.has(resource.schema) else ""
 
 
 def applied(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -30,25 +31,25 @@ DEFINITION = {
         "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     },
 }
+DECLARED = replace(KIND, definitions=lambda _is_v3: {"io.t.v1.Thing": DEFINITION})
 
 
 def thing(*parts: Object) -> bytes:
     return orjson.dumps({"apiVersion": "t.io/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": {"parts": parts}})
 
 
-def both_apply(managers: FieldManagers) -> Object:
-    first = managers.apply(KIND, "", None, thing({"id": "a", "size": 1}), manager="one", now=0, force=False)
-    return managers.apply(KIND, "", orjson.dumps(first), thing({"id": "b"}), manager="two", now=0, force=True)
+def both_apply(managers: FieldManagers, kind: Resource) -> Object:
+    first = managers.apply(kind, "", None, thing({"id": "a", "size": 1}), manager="one", now=0, force=False)
+    return managers.apply(kind, "", orjson.dumps(first), thing({"id": "b"}), manager="two", now=0, force=True)
 
 
 def test_lists_with_keys_merge_item_by_item() -> None:
     managers = FieldManagers(native_schema())
-    managers.custom["io.t.v1.Thing"] = lambda: {"io.t.v1.Thing": DEFINITION}
-    assert both_apply(managers)["spec"]["parts"] == [{"id": "a", "size": 1}, {"id": "b"}]
+    assert both_apply(managers, DECLARED)["spec"]["parts"] == [{"id": "a", "size": 1}, {"id": "b"}]
 
 
 def test_without_a_schema_the_last_to_force_a_list_has_it() -> None:
-    merged = both_apply(FieldManagers(native_schema()))
+    merged = both_apply(FieldManagers(native_schema()), KIND)
     assert merged["spec"]["parts"] == [{"id": "b"}]
     owned = {one["manager"]: one["fieldsV1"]["f:spec"] for one in merged["metadata"]["managedFields"]}
     assert owned == {"one": {}, "two": {".": {}, "f:parts": {}}}
