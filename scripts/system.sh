@@ -10,6 +10,7 @@ need nft nftables
 need ip iproute2
 need conntrack conntrack
 need curl curl
+# The tests and benchmarks of the etcd API speak to korch with etcd's own tools, and to etcd itself for comparison.
 need etcd etcd-server
 need etcdctl etcd-client
 [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
@@ -26,3 +27,5 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
 fi
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+# Nobody asked for an etcd that starts with the machine.
+case " ${missing[*]} " in *" etcd-server "*) systemctl disable -q etcd 2> /dev/null || true ;; esac

@@ -86,14 +86,10 @@ impl Metrics {
         ] {
             gauge(&mut out, name, help, value);
         }
-        for (name, help, value) in [(
-            "korch_store_flushes_total",
-            "Batches of commits that were made durable with one sync each.",
-            stat("flushes"),
-        )] {
-            metric(&mut out, name, help, "counter");
-            let _ = writeln!(out, "{name} {value}");
-        }
+        let name = "korch_store_flushes_total";
+        let help = "Batches of commits that were made durable with one sync each.";
+        metric(&mut out, name, help, "counter");
+        let _ = writeln!(out, "{name} {}", stat("flushes"));
         if let Some((syncs, batches)) = store.times() {
             let name = "etcd_disk_wal_fsync_duration_seconds";
             histogram(&mut out, name, "How long syncs of the log took.", &syncs);

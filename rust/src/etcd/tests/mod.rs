@@ -1,5 +1,5 @@
-//! The front spoken to over a real connection. `contract` and `watching` run against Debian's etcd as well, where it is installed: what
-//! they say of etcd is then known to be true of etcd.
+//! The front spoken to over a real connection. What `contract` says of keys and transactions is held against Debian's etcd as well, where
+//! it is installed: so it is known to be true of etcd.
 
 mod contract;
 mod hostile;
