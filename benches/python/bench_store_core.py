@@ -1,6 +1,7 @@
 """The store in process: durable writers beside etcd, memory and start of a million keys, pauses of a writer, cost of idle watchers.
 
-Run: `python benches/python/bench_store_core.py [KEYS]`; writes benches/results/store_core.json. The measurements are in
+Run: `python benches/python/bench_store_core.py [KEYS [PROGRAM]]`; builds the program unless given, and writes
+benches/results/store_core.json. The measurements are in
 benches/rust/store.rs, each in a process of its own. etcd, when installed, is loaded by its own `etcdctl check perf` with 1,000 clients
 and 1 KiB values over loopback: that is its whole path and ours is not, so the figure says what embedding brings, and a front's own
 benchmark says the rest.
@@ -76,7 +77,7 @@ def median(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     keys = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    program = build()
+    program = sys.argv[2] if len(sys.argv) > 2 else build()
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="korch-bench-") as name:
         work = Path(name)

@@ -492,4 +492,4 @@ settings.register_profile("model", deadline=None, suppress_health_check=[HealthC
 TestStoreInMemory = LeasingStoreMachine.TestCase
 TestStoreInMemory.settings = settings(settings.get_profile("model"), max_examples=60, stateful_step_count=40)
 TestStoreOnDisk = LoggedStoreMachine.TestCase
-TestStoreOnDisk.settings = settings(settings.get_profile("model"), max_examples=60, stateful_step_count=40)
+TestStoreOnDisk.settings = settings(settings.get_profile("model"), max_examples=30, stateful_step_count=40)

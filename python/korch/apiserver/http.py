@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from korch._core import native
 from korch.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NoSuchPath
 from korch.apiserver.authn.impersonation import impersonated
 from korch.apiserver.discovery import Discovery
@@ -123,7 +124,7 @@ class Front:
         except Exception as error:
             log.error("request failed", path=info.path, verb=info.verb, exc_info=error)
             if code == 0:
-                await exchange.refuse(bug())
+                await exchange.refuse(bug(error))
         finally:
             seconds = self._runtime.clock.monotonic() - started
             self._metrics.end(info, code=code or 500, seconds=seconds, is_dry_run="dryRun" in query)
@@ -155,8 +156,10 @@ class Front:
         return user
 
 
-def bug() -> ApiError:
-    """Return what a client is told of a mistake of ours; the log has the rest."""
+def bug(error: Exception) -> ApiError:
+    """Return what a client is told of a mistake of ours, of which the log has the rest, or of a store that cannot write."""
+    if isinstance(error, native.StoreFull | native.StorePoisoned):
+        return InternalError(f"the store cannot write: {error}")
     return InternalError("an error on the server has prevented the request from succeeding")
 
 
@@ -191,7 +194,7 @@ class _Resources:
         except Exception as error:
             # Answered here, because the framework would send a page of its own.
             log.error("request failed", path=exchange.info.path, verb=exchange.info.verb, exc_info=error)
-            await exchange.refuse(bug())
+            await exchange.refuse(bug(error))
 
 
 class Documents:

@@ -24,6 +24,9 @@ const RETRY_MS: u64 = 1_000;
 /// Snapshots take no more than this part of the time, one part in so many.
 const SHARE: u64 = 10;
 
+/// How long after a failed snapshot none is tried, in milliseconds.
+const AFTER_FAILURE_MS: u64 = 60_000;
+
 #[derive(Debug, Default)]
 pub(crate) struct Committer {
     shared: Arc<Shared>,
@@ -82,9 +85,23 @@ impl Committer {
         if thread.is_none() {
             let (core, shared) = (core.clone(), self.shared.clone());
             let named = std::thread::Builder::new().name("store-committer".into());
-            *thread = named.spawn(move || run(&core, &shared)).ok();
+            match named.spawn(move || run(&core, &shared)) {
+                Ok(started) => *thread = Some(started),
+                Err(error) => self.fail_all(&StoreError::Io(error)),
+            }
         }
         None
+    }
+
+    /// Without a thread nobody would ever be answered.
+    fn fail_all(&self, error: &StoreError) {
+        let mut queue = lock(&self.shared.queue);
+        queue.is_requested = false;
+        let waiters = std::mem::take(&mut queue.waiters);
+        drop(queue);
+        for (_, done) in waiters {
+            done(Err(error.repeated()));
+        }
     }
 
     /// Answer all who wait, and end.
@@ -164,15 +181,17 @@ impl Snapshots {
         let (core, resume_ms) = (core.clone(), self.resume_ms.clone());
         let thread = std::thread::Builder::new().name("store-snapshot".into());
         let write = move || {
-            if core
-                .log
-                .as_ref()
-                .is_some_and(|log| core.snapshot(log).is_err())
-            {
-                core.snapshot_failures.fetch_add(1, Ordering::Relaxed);
-            }
+            let log = core.log.as_ref();
+            let failed = log.is_some_and(|log| core.snapshot(log).is_err());
             let ended_ms = monotonic_ms();
-            resume_ms.store(ended_ms + SHARE * (ended_ms - now_ms), Ordering::Relaxed);
+            let pause_ms = if failed {
+                AFTER_FAILURE_MS
+            } else {
+                SHARE * (ended_ms - now_ms)
+            };
+            resume_ms.store(ended_ms + pause_ms, Ordering::Relaxed);
+            core.snapshot_failures
+                .fetch_add(u64::from(failed), Ordering::Relaxed);
         };
         self.running = thread.spawn(write).ok();
     }

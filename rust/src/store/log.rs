@@ -15,10 +15,10 @@ use super::disk::{Disk, DiskFile};
 use super::entry;
 use super::error::{Result, StoreError};
 use super::histogram::{Durations, Histogram};
-use super::lock;
 use super::revision::Revision;
 use super::room::{Room, create_segment};
 use super::segment::{self, BATCH_HEADER_LEN, FORMAT_VERSION, HEADER_LEN, Uuid};
+use super::{lock, snapshot};
 
 /// How long a segment of a log that is used gets to be.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
@@ -322,10 +322,16 @@ impl Log {
         save: impl FnOnce(&dyn Disk, &Uuid) -> Result<(Cut, u64, u64)>,
     ) -> Result<u64> {
         let _one_at_a_time = lock(&self.snapshotting);
-        let (cut, revision, length) = save(&*self.disk, &self.uuid)?;
+        // Where no file can be made no segment should be begun for it.
+        self.disk.create(snapshot::UNFINISHED)?;
+        let saved = save(&*self.disk, &self.uuid);
+        if saved.is_err() {
+            let _ = self.disk.remove(snapshot::UNFINISHED);
+        }
+        let (cut, revision, length) = saved?;
         for name in self.disk.list()? {
             let is_replaced = number_in(&name).is_some_and(|number| number < cut.segment)
-                || super::snapshot::revision_in(&name).is_some_and(|other| other < revision);
+                || snapshot::revision_in(&name).is_some_and(|other| other < revision);
             if is_replaced {
                 self.disk.remove(&name)?;
             }

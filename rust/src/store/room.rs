@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile, is_full};
@@ -16,9 +17,9 @@ use super::log::{Segment, segment_name};
 use super::segment;
 
 /// The first segment is this part of a full one.
-const FIRST_PART: u64 = 64;
+const FIRST_PART: u64 = 256;
 /// Segments up to this length are filled at once.
-const FILLED_AT_ONCE: u64 = 1 << 20;
+const FILLED_AT_ONCE: u64 = 256 << 10;
 /// Below this many bytes a batch, on average, filling pays.
 const SMALL_BATCH: u64 = 16 << 10;
 /// How long a full disk is not asked again.
@@ -43,7 +44,7 @@ struct Ready {
     next_bytes: u64,
     made: u64,
     is_wanted: bool,
-    has_thread: bool,
+    thread: Option<JoinHandle<()>>,
     is_closed: bool,
     /// When a full disk was last asked, and what it said.
     refused: Option<(Instant, String)>,
@@ -68,7 +69,7 @@ impl Room {
                 next_bytes: next_bytes.min(segment_bytes),
                 made: 0,
                 is_wanted: false,
-                has_thread: false,
+                thread: None,
                 is_closed: false,
                 refused: None,
             }),
@@ -120,20 +121,27 @@ impl Room {
         }
         ready.is_wanted = true;
         self.wake.notify_one();
-        if !ready.has_thread {
+        if ready.thread.is_none() {
             let room = self.clone();
             let thread = std::thread::Builder::new().name("store-room".into());
-            ready.has_thread = thread.spawn(move || room.prepare()).is_ok();
+            ready.thread = thread.spawn(move || room.prepare()).ok();
         }
     }
 
+    /// Give unused room back. When this returns the thread has ended, so that nobody touches a directory that is another's by then.
     pub(crate) fn close(&self) {
         let mut ready = lock(&self.ready);
         ready.is_closed = true;
-        if let Some(unused) = ready.segment.take() {
+        let unused = ready.segment.take();
+        let thread = ready.thread.take();
+        drop(ready);
+        self.wake.notify_one();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        if let Some(unused) = unused {
             let _ = self.disk.remove(&unused.name);
         }
-        self.wake.notify_one();
     }
 
     /// The thread: make one segment ready whenever one is wanted. A full disk is found out by whoever needs the room.

@@ -29,7 +29,7 @@ def python(*arguments: str) -> subprocess.Popen[str]:
 
 
 # How often a writer is killed; a nightly run may ask for hundreds.
-KILLS = int(os.environ.get("KORCH_STORE_KILLS", "4"))
+KILLS = int(os.environ.get("KORCH_STORE_KILLS", "3"))
 
 
 def test_kill_9_of_a_writer_loses_nothing_that_was_answered_and_invents_nothing(tmp_path: Path):
@@ -38,7 +38,7 @@ def test_kill_9_of_a_writer_loses_nothing_that_was_answered_and_invents_nothing(
     for round_ in range(KILLS):
         writer = python(str(Path(__file__).with_name("writer.py")), str(tmp_path / "store"))
         assert writer.stdout is not None
-        for line, _ in zip(writer.stdout, range(200 + 400 * (round_ % 4)), strict=False):
+        for line, _ in zip(writer.stdout, range(100 + 200 * (round_ % 4)), strict=False):
             key, revision = line.split()
             answered[key] = int(revision)
         writer.send_signal(signal.SIGKILL)
@@ -198,7 +198,7 @@ async def test_a_snapshot_that_cannot_be_written_stops_nothing(tmp_path: Path):
     storage = Storage.open(str(tmp_path), Runtime())
     (tmp_path / "snapshot.tmp").mkdir()
     running = asyncio.ensure_future(storage.run(interval_s=0.01, log_bytes_max=0))
-    while storage.stats()["snapshot_failures"] < 3:
+    while storage.stats()["snapshot_failures"] == 0:
         await storage.commit([put("/a")])
     while storage.compacted() < storage.revision():
         await asyncio.sleep(0.005)

@@ -32,8 +32,8 @@ const FIRST: &str = "log-0000000000000001";
 
 fn one_segment() -> (MemDisk, Store) {
     let disk = MemDisk::default();
-    // The first segment is a 64th of this, which holds all that these tests write.
-    let store = Store::open_on(Arc::new(disk.clone()), 64 * 4096).unwrap();
+    // The first segment is a 256th of this, which holds all that these tests write.
+    let store = Store::open_on(Arc::new(disk.clone()), 256 * 4096).unwrap();
     (disk, store)
 }
 

@@ -358,7 +358,7 @@ fn a_snapshot_replaces_the_log_before_it_and_keeps_history() {
 #[test]
 fn many_commits_share_one_sync() {
     let disk = MemDisk::default();
-    let store = Store::open_on(Arc::new(disk.clone()), 64 << 15).unwrap();
+    let store = Store::open_on(Arc::new(disk.clone()), 256 << 15).unwrap();
     let before = disk.syncs();
     for round in 0..100 {
         store

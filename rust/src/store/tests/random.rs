@@ -40,7 +40,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// What is known of a key: value, created, modified, version, lease.
-type State = BTreeMap<Vec<u8>, (Vec<u8>, u64, u64, u64, i64)>;
+type Entry = (Vec<u8>, u64, u64, u64, i64);
+type State = BTreeMap<Vec<u8>, Entry>;
 
 #[derive(Debug, Clone)]
 struct Model {
@@ -148,7 +149,7 @@ fn compare(store: &Store, model: &Model) {
     let leases: Vec<i64> = store.leases().iter().map(|(id, _)| *id).collect();
     assert_eq!(leases, model.leases);
     for id in leases {
-        let attached = |entry: &(&Vec<u8>, &(Vec<u8>, u64, u64, u64, i64))| entry.1.4 == id;
+        let attached = |entry: &(&Vec<u8>, &Entry)| entry.1.4 == id;
         let expected: Vec<_> = model
             .newest()
             .iter()
@@ -175,7 +176,7 @@ fn xorshift(mut seed: u64) -> impl FnMut() -> u64 {
 
 /// What a power cut leaves of an unsynced file: of each 16 bytes what was synced or what was written.
 fn torn(durable: &[u8], live: &[u8], random: &mut impl FnMut() -> u64) -> Vec<u8> {
-    let length = if random() % 2 == 0 {
+    let length = if random().is_multiple_of(2) {
         durable.len()
     } else {
         live.len()
@@ -183,7 +184,7 @@ fn torn(durable: &[u8], live: &[u8], random: &mut impl FnMut() -> u64) -> Vec<u8
     let mut bytes = durable.to_vec();
     bytes.resize(length, 0);
     for (kept, written) in bytes.chunks_mut(16).zip(live.chunks(16)) {
-        if random() % 3 > 0 && kept.len() <= written.len() {
+        if !random().is_multiple_of(3) && kept.len() <= written.len() {
             kept.copy_from_slice(&written[..kept.len()]);
         }
     }
@@ -291,7 +292,7 @@ proptest! {
 
     #[test]
     fn a_random_history_is_what_a_map_for_each_revision_says(all in steps(), full in any::<bool>()) {
-        run(&all, if full { 200 } else { 64 << 12 });
+        run(&all, if full { 200 } else { 256 << 12 });
     }
 
     #[test]
@@ -300,7 +301,7 @@ proptest! {
         which in any::<u8>(),
     ) {
         let disk = MemDisk::default();
-        let store = Store::open_on(Arc::new(disk.clone()), 64 * 1024).unwrap();
+        let store = Store::open_on(Arc::new(disk.clone()), 256 * 4096).unwrap();
         let mut dumps = vec![dump(&store)];
         for round in 0..12u64 {
             let key = format!("/k/{}", round % 5);
@@ -332,7 +333,7 @@ proptest! {
         }
         let is_same = bytes == whole;
         disk.put(name, bytes);
-        match Store::open_on(Arc::new(disk), 64 * 1024) {
+        match Store::open_on(Arc::new(disk), 256 * 4096) {
             Ok(read) => prop_assert!(dumps.contains(&dump(&read))),
             Err(error) => {
                 prop_assert!(!is_same);
