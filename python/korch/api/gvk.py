@@ -51,5 +51,12 @@ CONTROLLER_REVISIONS = ResourceRef("apps", "v1", "controllerrevisions", "Control
 JOBS = ResourceRef("batch", "v1", "jobs", "Job")
 CRON_JOBS = ResourceRef("batch", "v1", "cronjobs", "CronJob")
 ENDPOINT_SLICES = ResourceRef("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+RESOURCE_QUOTAS = ResourceRef("", "v1", "resourcequotas", "ResourceQuota")
+PERSISTENT_VOLUMES = ResourceRef("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+PERSISTENT_VOLUME_CLAIMS = ResourceRef("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+POD_DISRUPTION_BUDGETS = ResourceRef("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+CERTIFICATE_SIGNING_REQUESTS = ResourceRef(
+    "certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", namespaced=False
+)
 CLUSTER_ROLES = ResourceRef("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 LEASES = ResourceRef("coordination.k8s.io", "v1", "leases", "Lease")

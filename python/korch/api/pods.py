@@ -93,13 +93,22 @@ def requests(pod: Object) -> dict[str, int]:
     Containers and sidecars add up; an init container only counts where it wants more than those that run beside it; requests of
     the pod itself replace the sum; overhead comes on top. Mirrors component-helpers' resource.PodRequests.
     """
+    return _totals(pod, "requests")
+
+
+def limits(pod: Object) -> dict[str, int]:
+    """Return how much the pod may use at most, by resource, in the units and by the rules of `requests`. Mirrors resource.PodLimits."""
+    return _totals(pod, "limits")
+
+
+def _totals(pod: Object, field: str) -> dict[str, int]:
     running: dict[str, int] = {}
     for container in at(pod, "spec", "containers") or ():
-        _add(running, amounts(at(container, "resources", "requests")))
+        _add(running, amounts(at(container, "resources", field)))
     sidecars: dict[str, int] = {}
     starting: dict[str, int] = {}
     for container in at(pod, "spec", "initContainers") or ():
-        wanted = amounts(at(container, "resources", "requests"))
+        wanted = amounts(at(container, "resources", field))
         if is_sidecar(container):
             _add(running, wanted)
             _add(sidecars, wanted)
@@ -109,7 +118,7 @@ def requests(pod: Object) -> dict[str, int]:
         for name, amount in wanted.items():
             starting[name] = max(starting.get(name, 0), amount)
     total = {name: max(running.get(name, 0), starting.get(name, 0)) for name in running | starting}
-    total |= amounts(at(pod, "spec", "resources", "requests"))
+    total |= amounts(at(pod, "spec", "resources", field))
     _add(total, amounts(at(pod, "spec", "overhead")))
     return total
 

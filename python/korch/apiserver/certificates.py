@@ -28,6 +28,7 @@ LEAF_DAYS = 365
 RENEW_BEFORE_DAYS = 60
 # Certificates start a little in the past, for machines whose clocks differ.
 _BACKDATE = timedelta(minutes=5)
+_PURPOSES = {"client auth": ExtendedKeyUsageOID.CLIENT_AUTH, "server auth": ExtendedKeyUsageOID.SERVER_AUTH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,33 @@ class CertificateAuthority:
             raise ValueError("the certificate signing request must be signed by an ECDSA key")
         return self.sign(public_key, common_name, organizations=organizations, hosts=hosts, is_server=is_server)
 
+    def sign_as_asked(self, request_pem: bytes, usages: Sequence[str], seconds: int | None) -> bytes:
+        """Return a certificate with the subject and names of an approved signing request. Raises ValueError for one that is no good."""
+        request = x509.load_pem_x509_csr(request_pem)
+        if not request.is_signature_valid:
+            raise ValueError("the certificate signing request's signature does not match its key")
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        lifetime = min(timedelta(seconds=seconds) if seconds else timedelta(days=LEAF_DAYS), timedelta(days=LEAF_DAYS))
+        purposes = [purpose for usage, purpose in _PURPOSES.items() if usage in usages]
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(request.subject)
+            .issuer_name(self._certificate.subject)
+            .public_key(request.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _BACKDATE)
+            .not_valid_after(min(now + lifetime, self._certificate.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False, enciphers_keys="key encipherment" in usages), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if purposes:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        for extension in request.extensions:
+            if isinstance(extension.value, x509.SubjectAlternativeName):
+                builder = builder.add_extension(extension.value, critical=extension.critical)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def signing_key(self, name: str) -> bytes:
         """Return the private key (PEM) kept as `<name>.key`, made if missing: for service account tokens."""
         file = self.directory / f"{name}.key"
@@ -193,11 +221,11 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _key_usage(*, signs_certificates: bool, enciphers_keys: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=enciphers_keys,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=signs_certificates,

@@ -64,8 +64,8 @@ def _is_sent_as_stored(resource: Resource) -> bool:
     if resource.is_current is not None and not resource.is_current():
         # Its declaration has just changed: what is served next may differ from what is stored.
         return False
-    # What is computed instead of stored cannot be watched; a deprecated version comes with a warning.
-    return resource.storage is None and "watch" in resource.verbs and not resource.warning
+    # A deprecated version comes with a warning.
+    return resource.storage is None and not resource.is_virtual and not resource.is_computed and not resource.warning
 
 
 def _scope(user: User, info: RequestInfo, resource: Resource, authorizer: Authorizer) -> tuple[str, str]:

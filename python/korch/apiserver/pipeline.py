@@ -111,7 +111,8 @@ class Allocator(Protocol):
 
 
 class Pipeline:
-    """The verbs. `allocators` maps (group, plural) to what hands out addresses for that kind."""
+    """The verbs. `admission` runs before mutating webhooks and policies, `validating` after them; `allocators` maps (group, plural) to
+    what hands out addresses for that kind."""
 
     def __init__(
         self,
@@ -121,6 +122,7 @@ class Pipeline:
         catalogue: Catalogue,
         codec: Codec,
         admission: Sequence[Admission],
+        validating: Sequence[Admission] = (),
         allocators: Mapping[tuple[str, str], Allocator],
     ) -> None:
         self.runtime = runtime
@@ -129,6 +131,7 @@ class Pipeline:
         self.codec = codec
         self.managers = FieldManagers(codec.schema)
         self._admission = admission
+        self._validating = validating
         # Set by the server once there is somebody to ask.
         self.extensions: Extensions | None = None
         # Converts an object that is about to be stored, for kinds whose versions another server converts.
@@ -530,6 +533,8 @@ class Pipeline:
     async def _mutate(self, target: Target, request: AdmissionRequest) -> None:
         if self.extensions is not None and not target.is_internal:
             await self.extensions.mutate(request)
+        for plugin in self._validating:
+            plugin.admit(request)
 
     async def _validate(self, target: Target, request: AdmissionRequest, warnings: list[str]) -> None:
         await self._ask(target, request, warnings)
@@ -539,7 +544,7 @@ class Pipeline:
     async def _ask(self, target: Target, request: AdmissionRequest, warnings: list[str]) -> None:
         if self.extensions is not None and not target.is_internal:
             await self.extensions.validate(request)
-            warnings += request.warnings
+        warnings += request.warnings
 
     async def _before_storage(self, resource: Resource, obj: Object) -> None:
         if resource.present is not None and self.prepare_storage is not None:

@@ -18,15 +18,26 @@ from starlette.routing import BaseRoute
 from korch._core import native
 from korch.api.errors import ApiError
 from korch.apiserver.admission import Admission
+from korch.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
+from korch.apiserver.admission.default_ingress_class import DefaultIngressClass
+from korch.apiserver.admission.default_storage_class import DefaultStorageClass
 from korch.apiserver.admission.default_toleration_seconds import TOLERATION_S_DEFAULT, DefaultTolerationSeconds
 from korch.apiserver.admission.extensions import ConfiguredAdmission
+from korch.apiserver.admission.limit_ranger import LimitRanger
 from korch.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from korch.apiserver.admission.node_restriction import NodeRestriction
+from korch.apiserver.admission.owner_references_permission_enforcement import OwnerReferencesPermissionEnforcement
+from korch.apiserver.admission.persistent_volume_claim_resize import PersistentVolumeClaimResize
+from korch.apiserver.admission.pod_security import PodSecurity
 from korch.apiserver.admission.priority import Priority
+from korch.apiserver.admission.resource_quota import ResourceQuota
+from korch.apiserver.admission.runtime_class import RuntimeClass
 from korch.apiserver.admission.service_account import ServiceAccount
 from korch.apiserver.aggregation.connection import Connector, FrontProxy
 from korch.apiserver.aggregation.proxy import AggregationProxy
 from korch.apiserver.aggregation.registry import AggregatedApis
+from korch.apiserver.admission.storage_object_in_use_protection import StorageObjectInUseProtection
+from korch.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
 from korch.apiserver.allocation import ServiceAllocator
 from korch.apiserver.authn import reviews
 from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
@@ -86,6 +97,8 @@ class ServerConfig:
     authenticator: Authenticator = field(default_factory=AllowEverybody)
     authorizer: Authorizer = field(default_factory=AllowEverybody)
     rbac: Rbac | None = None
+    # Upstream's plugin OwnerReferencesPermissionEnforcement is off unless asked for.
+    enforces_owner_references: bool = False
     tokens: ServiceAccountTokens | None = None
     toleration_s: int = TOLERATION_S_DEFAULT
     identity: str = ""
@@ -111,6 +124,8 @@ class ApiServer:
             catalogue=catalogue,
             codec=Codec(native_schema()),
             admission=self._admission(),
+            # Quotas are counted when everything else has been filled in.
+            validating=[PodSecurity(self._records), ResourceQuota(self._records, runtime.clock)],
             allocators={("", "services"): self.services},
         )
         self.dispatch = SharedDispatch(self.pipeline) if storage.is_shared else Dispatch(self.pipeline)
@@ -250,13 +265,27 @@ class ApiServer:
 
     def _admission(self) -> list[Admission]:
         records, catalogue = self._records, self._catalogue
+        authorizer, rng = self._config.authorizer, self._runtime.rng
+        # Upstream's order.
         plugins: list[Admission] = [
             NamespaceLifecycle(records, catalogue),
+            LimitRanger(records),
+            ServiceAccount(records, catalogue, rng),
             NodeRestriction(records),
+            TaintNodesByCondition(),
             Priority(records, catalogue),
             DefaultTolerationSeconds(self._config.toleration_s),
-            ServiceAccount(records, catalogue, self._runtime.rng),
+            DefaultStorageClass(records),
+            StorageObjectInUseProtection(),
+            PersistentVolumeClaimResize(records),
+            RuntimeClass(records),
+            CertificateApproval(authorizer),
+            CertificateSigning(authorizer),
+            CertificateSubjectRestriction(),
+            DefaultIngressClass(records),
         ]
+        if self._config.enforces_owner_references:
+            plugins.append(OwnerReferencesPermissionEnforcement(authorizer, catalogue))
         if self._config.rbac is not None:
             plugins.append(EscalationCheck(self._config.rbac))
         return plugins

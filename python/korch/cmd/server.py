@@ -246,6 +246,7 @@ class Server:
         options = self._options
         config = ControllerConfig(
             root_ca_pem=self._authority.certificate_pem.decode(),
+            sign_certificate=self._authority.sign_as_asked,
             cluster_cidr=options.cluster_cidr,
             node_monitor_grace_period_s=options.node_monitor_grace_period_s,
         )

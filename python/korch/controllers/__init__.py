@@ -11,10 +11,12 @@ from __future__ import annotations
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
+from korch.controllers.certificates import CertificateController
 from korch.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from korch.controllers.config import ControllerConfig
 from korch.controllers.daemonset import DaemonSetController
 from korch.controllers.deployment import DeploymentController
+from korch.controllers.disruption import DisruptionController
 from korch.controllers.endpoints import EndpointsController
 from korch.controllers.endpointslice import EndpointSliceController
 from korch.controllers.event_ttl import EventTtlController
@@ -24,8 +26,11 @@ from korch.controllers.namespace import NamespaceController
 from korch.controllers.node_ipam import NodeIpamController
 from korch.controllers.node_lifecycle import NodeLifecycleController
 from korch.controllers.pod_gc import PodGcController
+from korch.controllers.pv_protection import PvProtectionController
+from korch.controllers.pvc_protection import PvcProtectionController
 from korch.controllers.replicaset import ReplicaSetController
 from korch.controllers.replicationcontroller import ReplicationControllerController
+from korch.controllers.resource_quota import ResourceQuotaController
 from korch.controllers.root_ca import RootCaController
 from korch.controllers.serviceaccount import ServiceAccountController
 from korch.controllers.statefulset import StatefulSetController
@@ -37,6 +42,10 @@ __all__ = ["ControllerConfig", "all_controllers"]
 # Controllers that know only the cluster, and those that are told settings too.
 _PLAIN: tuple[type[Controller], ...] = (
     ClusterRoleAggregationController,
+    PvProtectionController,
+    PvcProtectionController,
+    DisruptionController,
+    ResourceQuotaController,
     DaemonSetController,
     DeploymentController,
     EndpointSliceController,
@@ -50,6 +59,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     TaintEvictionController,
 )
 _CONFIGURED = (
+    CertificateController,
     EventTtlController,
     GarbageCollector,
     NodeIpamController,

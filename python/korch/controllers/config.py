@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -11,6 +12,9 @@ class ControllerConfig:
 
     # The PEM of the authority that signed the API server's certificate; empty: no kube-root-ca.crt is published.
     root_ca_pem: str = ""
+    # Signs a PEM signing request for these usages and at most so many seconds (None: the default), and returns PEM; raises ValueError.
+    # Without it certificates are approved but not signed here.
+    sign_certificate: Callable[[bytes, Sequence[str], int | None], bytes] | None = None
     # Pod network of the cluster and the prefix length of every node's part; empty: nodes are given none.
     cluster_cidr: str = "10.244.0.0/16"
     node_cidr_mask: int = 24

@@ -153,6 +153,8 @@ class Resource:
     row_conditions: Callable[[Object], list[Object]] | None = None
     # A virtual kind is answered by a handler and never stored (TokenReview, SubjectAccessReview ...): create only.
     is_virtual: bool = False
+    # Objects that are made when they are asked for (ComponentStatus): get and list only.
+    is_computed: bool = False
     # The store's group and plural when two kinds show the same objects (events.k8s.io and core events).
     storage: tuple[str, str] | None = None
     # From the stored form to this kind's and back, when `storage` names another kind's.

@@ -5,14 +5,18 @@ Mirrors plugin/pkg/admission/priority/admission.go.
 
 from __future__ import annotations
 
+import orjson
+
 from korch.api.errors import Forbidden
 from korch.api.meta import at
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.records import Records, load
 from korch.resources.resource import Catalogue
+from korch.resources.scheduling import priorityclass
 from korch.resources.scheduling.priorityclass import SYSTEM_CLASSES
 
 _DEFAULT_PREEMPTION = "PreemptLowerPriority"
+_GLOBAL = b'"globalDefault":true'
 
 
 class Priority:
@@ -45,7 +49,7 @@ class Priority:
 
     def _resolve(self, class_name: str) -> tuple[int | None, str]:
         if not class_name:
-            return 0, _DEFAULT_PREEMPTION
+            return self._default()
         if class_name in SYSTEM_CLASSES:
             return SYSTEM_CLASSES[class_name], _DEFAULT_PREEMPTION
         classes = self._catalogue.get("scheduling.k8s.io", "v1", "priorityclasses")
@@ -54,3 +58,14 @@ class Priority:
             return None, ""
         priority_class = load(classes, found.value)
         return priority_class.get("value") or 0, priority_class.get("preemptionPolicy") or _DEFAULT_PREEMPTION
+
+    def _default(self) -> tuple[int, str]:
+        """Return what pods without a class get: the global default of lowest value, or 0."""
+        found = [
+            orjson.loads(value) for value in self._records.storage.range(priorityclass.RESOURCE.key_prefix()).values if _GLOBAL in value
+        ]
+        defaults = [one for one in found if one.get("globalDefault")]
+        if not defaults:
+            return 0, _DEFAULT_PREEMPTION
+        chosen = min(defaults, key=lambda one: one.get("value") or 0)
+        return chosen.get("value") or 0, chosen.get("preemptionPolicy") or _DEFAULT_PREEMPTION

@@ -1,25 +1,36 @@
 """`pods/eviction`: a polite deletion. The request names the pod and, inside, the options of its deletion.
 
-Pods that have ended or are being deleted are simply deleted. Disruption budgets are looked at by whoever serves that kind; while
-it is not served, nothing forbids an eviction. Mirrors registry/core/pod/storage/eviction.go.
+A disruption budget that selects the pod must allow one more disruption; granting it is written into the budget's status before the
+pod is deleted, so that two evictions never share one allowance. Pods that have ended, have not started or are being deleted are
+simply deleted. Mirrors registry/core/pod/storage/eviction.go.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from korch.api.errors import BadRequest
+import orjson
+
+from korch.api.errors import ApiError, BadRequest, InternalError, TooManyRequests
+from korch.api.meta import at, is_deleting, labels_of
+from korch.api.pods import is_ready, is_terminal
+from korch.api.validation import is_empty_selector, selector_matches
+from korch.apiserver import objects
 from korch.apiserver.encoding import dump, success
 from korch.apiserver.options import RemovalOptions, WriteOptions, removal_options
 from korch.apiserver.pipeline import Outcome, Pipeline, Target
+from korch.resources.policy import poddisruptionbudget
+from korch.runtime.clock import rfc3339
 
 Object = dict[str, Any]
 
 SCHEMA = "io.k8s.api.policy.v1.Eviction"
+_VIOLATION = "Cannot evict pod as it would violate the pod's disruption budget."
+_RETRY_S = 10
 
 
 async def create(pipeline: Pipeline, target: Target, body: bytes, options: WriteOptions) -> Outcome:
-    """Delete the pod as the Eviction says. Raises NotFound, Conflict (preconditions), BadRequest."""
+    """Delete the pod as the Eviction says. Raises NotFound, Conflict (preconditions), BadRequest, TooManyRequests."""
     warnings: list[str] = []
     eviction = pipeline.codec.decode_as(SCHEMA, "Eviction", "policy/v1", body, options.field_validation, warnings)
     named = eviction["metadata"].get("name") or target.name
@@ -29,5 +40,71 @@ async def create(pipeline: Pipeline, target: Target, body: bytes, options: Write
     if eviction.get("deleteOptions"):
         removal = removal_options({}, dump(eviction["deleteOptions"]))
     main = Target(resource=target.resource, namespace=target.namespace, name=target.name, user=target.user)
+    pipeline.admit_creation(target, eviction)
+    pod: Object = orjson.loads(pipeline.get(main))
+    is_free = is_terminal(pod) or at(pod, "status", "phase") == "Pending" or is_deleting(pod)
+    if not is_free:
+        await _claim_disruption(pipeline, target, pod, is_dry_run=removal.is_dry_run)
     await pipeline.delete(main, removal)
     return Outcome(dump(success()), 201, warnings)
+
+
+async def _claim_disruption(pipeline: Pipeline, target: Target, pod: Object, *, is_dry_run: bool) -> None:
+    """Take one disruption from the pod's budget. Raises TooManyRequests when there is none left."""
+    resource = poddisruptionbudget.RESOURCE
+    found = (orjson.loads(value) for value in pipeline.records.storage.range(resource.key_prefix(target.namespace)).values)
+    budgets = [one for one in found if _selects(one, pod)]
+    if not budgets:
+        return
+    if len(budgets) > 1:
+        raise InternalError("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+    budget = budgets[0]
+    if _may_go_unhealthy(budget, pod):
+        return
+    name = budget["metadata"]["name"]
+
+    def take(old: Object, old_bytes: bytes) -> Object:
+        _require_allowance(old)
+        new: Object = orjson.loads(old_bytes)
+        status = new["status"]
+        status["disruptionsAllowed"] -= 1
+        now = rfc3339(pipeline.runtime.clock.now())
+        status["disruptedPods"] = {**(status.get("disruptedPods") or {}), target.name: now}
+        return new
+
+    at_budget = Target(resource=resource, namespace=target.namespace, name=name, subresource="status")
+    await pipeline.modify(at_budget, take, WriteOptions(is_dry_run=is_dry_run), prepare=objects.prepare_status_update)
+
+
+def _require_allowance(budget: Object) -> None:
+    metadata, status = budget["metadata"], budget.get("status") or {}
+    name = metadata["name"]
+    if (status.get("observedGeneration") or 0) < (metadata.get("generation") or 0):
+        raise _refusal(f"The disruption budget {name} is still being processed by the server.", _RETRY_S)
+    if (status.get("disruptionsAllowed") or 0) <= 0:
+        needed, present = status.get("desiredHealthy") or 0, status.get("currentHealthy") or 0
+        raise _refusal(f"The disruption budget {name} needs {needed} healthy pods and has {present} currently", 0)
+
+
+def _may_go_unhealthy(budget: Object, pod: Object) -> bool:
+    """Whether a pod that is not ready may go without touching the budget."""
+    if is_ready(pod):
+        return False
+    if at(budget, "spec", "unhealthyPodEvictionPolicy") == "AlwaysAllow":
+        return True
+    desired = at(budget, "status", "desiredHealthy") or 0
+    return desired > 0 and (at(budget, "status", "currentHealthy") or 0) >= desired
+
+
+def _selects(budget: Object, pod: Object) -> bool:
+    selector = at(budget, "spec", "selector")
+    return selector is not None and (is_empty_selector(selector) or selector_matches(selector, labels_of(pod)))
+
+
+def _refusal(message: str, retry_s: int) -> ApiError:
+    error = TooManyRequests(_VIOLATION, retry_s)
+    if not retry_s:
+        error.details.pop("retryAfterSeconds", None)
+        error.headers.pop("Retry-After", None)
+    error.details["causes"] = [{"reason": "DisruptionBudget", "message": message}]
+    return error

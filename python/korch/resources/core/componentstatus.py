@@ -24,6 +24,7 @@ RESOURCE = Resource(
     short_names=("cs",),
     namespaced=False,
     verbs=("get", "list"),
+    is_computed=True,
     columns=(
         NAME,
         cell("Status", _status, description="Whether it works."),
