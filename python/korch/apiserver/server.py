@@ -33,11 +33,11 @@ from korch.apiserver.admission.priority import Priority
 from korch.apiserver.admission.resource_quota import ResourceQuota
 from korch.apiserver.admission.runtime_class import RuntimeClass
 from korch.apiserver.admission.service_account import ServiceAccount
+from korch.apiserver.admission.storage_object_in_use_protection import StorageObjectInUseProtection
+from korch.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
 from korch.apiserver.aggregation.connection import Connector, FrontProxy
 from korch.apiserver.aggregation.proxy import AggregationProxy
 from korch.apiserver.aggregation.registry import AggregatedApis
-from korch.apiserver.admission.storage_object_in_use_protection import StorageObjectInUseProtection
-from korch.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
 from korch.apiserver.allocation import ServiceAllocator
 from korch.apiserver.authn import reviews
 from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
@@ -99,6 +99,8 @@ class ServerConfig:
     rbac: Rbac | None = None
     # Upstream's plugin OwnerReferencesPermissionEnforcement is off unless asked for.
     enforces_owner_references: bool = False
+    # The plugin TaintNodesByCondition: new nodes take no pods until the node lifecycle controller has seen them ready.
+    taints_new_nodes: bool = False
     tokens: ServiceAccountTokens | None = None
     toleration_s: int = TOLERATION_S_DEFAULT
     identity: str = ""
@@ -272,7 +274,7 @@ class ApiServer:
             LimitRanger(records),
             ServiceAccount(records, catalogue, rng),
             NodeRestriction(records),
-            TaintNodesByCondition(),
+            *([TaintNodesByCondition()] if self._config.taints_new_nodes else []),
             Priority(records, catalogue),
             DefaultTolerationSeconds(self._config.toleration_s),
             DefaultStorageClass(records),

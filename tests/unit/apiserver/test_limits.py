@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 from access import Access, with_access
-from api_exchange import Api, config_map, on_server, pod
+from api_exchange import ADDRESS, Api, config_map, on_server, pod, serve
 from test_every_kind import GOOD, signing_request
 
 from korch.api.gvk import CONFIG_MAPS
+from korch.apiserver.server import ServerConfig
 
 Object = dict[str, Any]
 
@@ -102,8 +103,14 @@ async def test_classes_are_filled_in_and_claims_are_protected(api: Api) -> None:
     assert (await api.post(f"{path}/pods", pod("q", runtimeClassName="no"))).says[2].endswith('RuntimeClass "no" not found')
     await api.made("/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": "std"}, "value": 7, "globalDefault": True})
     assert (await api.made(f"{path}/pods", pod("r")))["spec"]["priority"] == 7
-    node = await api.made("/api/v1/nodes", {"metadata": {"name": "n"}})
-    assert node["spec"]["taints"] == [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+
+
+def test_a_new_node_takes_no_pods_until_it_was_seen_ready() -> None:
+    async def story(api: Api) -> None:
+        node = await api.made("/api/v1/nodes", {"metadata": {"name": "n"}})
+        assert node["spec"]["taints"] == [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+
+    serve(story, config=ServerConfig(advertise_host=ADDRESS, taints_new_nodes=True))
 
 
 @on_server
