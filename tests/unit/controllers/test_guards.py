@@ -50,7 +50,7 @@ def test_a_quota_tells_what_is_in_use() -> None:
             cluster, RESOURCE_QUOTAS, "q", {"hard": hard, "used": {"configmaps": "2", "pods": "0", "count/deployments.apps": "0"}}
         )
         await cluster.make(DEPLOYMENTS, deployment("web", 5))
-        await status_of(cluster, RESOURCE_QUOTAS, "q", {"used": {"configmaps": "2", "pods": "3", "count/deployments.apps": "0"}})
+        await status_of(cluster, RESOURCE_QUOTAS, "q", {"used": {"configmaps": "2", "pods": "3", "count/deployments.apps": "1"}})
         assert len(await cluster.all(PODS, namespace="default")) == 3
         await cluster.delete(CONFIG_MAPS, "one")
         await status_of(cluster, RESOURCE_QUOTAS, "q", {"used": {"configmaps": "1", "pods": "3", "count/deployments.apps": "1"}})
