@@ -150,11 +150,22 @@ pub struct Scope<'a> {
     pub variables: Vec<(&'a str, Kind<'a>)>,
 }
 
+/// What an expression reads, and how often its innermost loop turns at most.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub names: Vec<String>,
+    pub whole: Vec<String>,
+    pub fields: Vec<(String, String)>,
+    pub cost: f64,
+}
+
 pub struct Checker<'a> {
     source: &'a str,
     variables: Vec<(String, Kind<'a>)>,
     declared: usize,
     names: BTreeSet<String>,
+    /// Variables that are used otherwise than by a field of theirs.
+    whole: BTreeSet<String>,
     fields: BTreeSet<(String, String)>,
     depth: f64,
     cost: f64,
@@ -172,6 +183,7 @@ impl<'a> Checker<'a> {
             declared: variables.len(),
             variables,
             names: BTreeSet::new(),
+            whole: BTreeSet::new(),
             fields: BTreeSet::new(),
             depth: 1.0,
             cost: 1.0,
@@ -182,12 +194,13 @@ impl<'a> Checker<'a> {
         self.kind(tree)
     }
 
-    pub fn findings(self) -> (Vec<String>, Vec<(String, String)>, f64) {
-        (
-            self.names.into_iter().collect(),
-            self.fields.into_iter().collect(),
-            self.cost,
-        )
+    pub fn findings(self) -> Findings {
+        Findings {
+            names: self.names.into_iter().collect(),
+            whole: self.whole.into_iter().collect(),
+            fields: self.fields.into_iter().collect(),
+            cost: self.cost,
+        }
     }
 
     fn kind(&mut self, tree: &IdedExpr) -> Result<Kind<'a>, String> {
@@ -201,7 +214,10 @@ impl<'a> Checker<'a> {
                 LiteralValue::Null => Kind::Null,
                 LiteralValue::UInt(_) => Kind::Dynamic,
             }),
-            Expr::Ident(name) => self.variable(name),
+            Expr::Ident(name) => {
+                self.whole.insert(name.clone());
+                self.variable(name)
+            }
             Expr::Select(select) => self.select(select),
             Expr::Call(call) => self.call(call),
             Expr::List(list) => {
@@ -262,10 +278,13 @@ impl<'a> Checker<'a> {
     }
 
     fn select(&mut self, select: &SelectExpr) -> Result<Kind<'a>, String> {
-        if let Expr::Ident(owner) = &select.operand.expr {
-            self.fields.insert((owner.clone(), select.field.clone()));
-        }
-        let owner = self.kind(&select.operand)?;
+        let owner = match &select.operand.expr {
+            Expr::Ident(owner) => {
+                self.fields.insert((owner.clone(), select.field.clone()));
+                self.variable(owner)?
+            }
+            _ => self.kind(&select.operand)?,
+        };
         match owner.field(&select.field) {
             Some(_) if select.test => Ok(Kind::Bool),
             Some(found) => Ok(found),

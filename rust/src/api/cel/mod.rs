@@ -16,6 +16,7 @@ use kube_cel::cel::objects::Value;
 use kube_cel::cel::parser::Parser;
 use kube_cel::cel::{Context, ExecutionError, IdedExpr};
 
+use check::Findings;
 pub use check::{Kind, Scope};
 pub use prepare::optional_of as optional;
 
@@ -32,9 +33,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Expression {
     tree: IdedExpr,
-    names: Vec<String>,
-    fields: Vec<(String, String)>,
-    pub cost: f64,
+    found: Findings,
 }
 
 impl Expression {
@@ -61,23 +60,31 @@ impl Expression {
         if !wanted.is_empty() && !wanted.iter().any(|one| one.accepts(&kind)) {
             return Err(String::new());
         }
-        let (names, fields, cost) = checker.findings();
         Ok(Self {
             tree: prepare::evaluable(tree),
-            names,
-            fields,
-            cost,
+            found: checker.findings(),
         })
+    }
+
+    /// How often the innermost loop turns at most.
+    pub fn cost(&self) -> f64 {
+        self.found.cost
+    }
+
+    /// Whether `name` is used otherwise than by its fields, so that all of it is needed.
+    pub fn needs_whole(&self, name: &str) -> bool {
+        self.found.whole.iter().any(|one| one == name)
     }
 
     /// Whether the variable `name` occurs.
     pub fn mentions(&self, name: &str) -> bool {
-        self.names.iter().any(|one| one == name)
+        self.found.names.iter().any(|one| one == name)
     }
 
     /// The fields that are read directly off the variable `owner`, as `variables.NAME` is.
     pub fn fields_of<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a str> {
-        self.fields
+        self.found
+            .fields
             .iter()
             .filter(move |(name, _)| name == owner)
             .map(|(_, field)| &**field)

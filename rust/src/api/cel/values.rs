@@ -3,7 +3,7 @@
 //! With a schema, only declared fields can be seen, their names escaped as CEL needs it, null is absence, and formats become times,
 //! durations and bytes. Mirrors apiserver's cel/common/values.go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -48,12 +48,27 @@ pub fn from_json(json: &Json) -> Value {
     }
 }
 
+/// A value of `node`, of an object only the fields `needed` (as expressions write them; None: all of them).
+pub fn from_node_part(
+    node: &Node,
+    json: &Json,
+    is_resource: bool,
+    needed: Option<&HashSet<&str>>,
+) -> Value {
+    match (node.kind, json, needed) {
+        (NodeType::Object, Json::Object(fields), Some(needed)) if !node.properties.is_empty() => {
+            object(node, fields, is_resource || node.is_embedded, Some(needed))
+        }
+        _ => from_node(node, json, is_resource),
+    }
+}
+
 /// A value of `node`; `is_resource` at the root of an object.
 pub fn from_node(node: &Node, json: &Json, is_resource: bool) -> Value {
     match (node.kind, json) {
         (_, Json::Null) => Value::Null,
         (NodeType::Object, Json::Object(fields)) => {
-            object(node, fields, is_resource || node.is_embedded)
+            object(node, fields, is_resource || node.is_embedded, None)
         }
         (NodeType::Array, Json::Array(items)) => {
             let inner = node.items.as_deref();
@@ -78,7 +93,12 @@ pub fn from_node(node: &Node, json: &Json, is_resource: bool) -> Value {
     }
 }
 
-fn object(node: &Node, fields: &serde_json::Map<String, Json>, is_resource: bool) -> Value {
+fn object(
+    node: &Node,
+    fields: &serde_json::Map<String, Json>,
+    is_resource: bool,
+    needed: Option<&HashSet<&str>>,
+) -> Value {
     if node.properties.is_empty() && !is_resource {
         if let Some(inner) = node.field("") {
             return map(fields
@@ -103,7 +123,9 @@ fn object(node: &Node, fields: &serde_json::Map<String, Json>, is_resource: bool
                 }
             }
             let inner = node.properties.get(name.as_str())?;
-            Some((escape(name)?, from_node(inner, value, false)))
+            let shown = escape(name)?;
+            let is_needed = needed.is_none_or(|needed| needed.contains(shown.as_str()));
+            is_needed.then(|| (shown, from_node(inner, value, false)))
         }))
 }
 

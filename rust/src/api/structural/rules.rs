@@ -4,6 +4,7 @@
 //! wrong. Transition rules (those that name `oldSelf`) run only where there is an old value, unless `optionalOldSelf` is set.
 //! Mirrors apiextensions' schema/cel/validation.go and apis/apiextensions/validation.
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use kube_cel::cel::objects::Value as Cel;
@@ -63,6 +64,24 @@ impl Rules {
             compiled: OnceLock::new(),
         });
         Some(Self(rules.collect()))
+    }
+}
+
+impl Rules {
+    /// The fields (as expressions write them) that the rules read of their value; None when they need all of it.
+    fn needed(&self, node: &Node, is_root: bool) -> Option<HashSet<&str>> {
+        let mut needed = HashSet::new();
+        for rule in &self.0 {
+            let compiled = rule.compiled(node, is_root);
+            for one in compiled.rule.iter().chain(&compiled.message) {
+                if one.needs_whole("self") || one.needs_whole("oldSelf") {
+                    return None;
+                }
+                needed.extend(one.fields_of("self"));
+                needed.extend(one.fields_of("oldSelf"));
+            }
+        }
+        Some(needed)
     }
 }
 
@@ -219,8 +238,9 @@ impl Evaluator<'_> {
         is_root: bool,
         is_unchanged: bool,
     ) {
-        let own = values::from_node(node, value, is_root);
-        let before = old.map(|old| values::from_node(node, old, is_root));
+        let needed = rules.needed(node, is_root);
+        let own = values::from_node_part(node, value, is_root, needed.as_ref());
+        let before = old.map(|old| values::from_node_part(node, old, is_root, needed.as_ref()));
         for rule in &rules.0 {
             let compiled = rule.compiled(node, is_root);
             let expression = match &compiled.rule {
@@ -561,7 +581,7 @@ impl RuleCheck {
                         format!("Invalid value: true: {why}"),
                     );
                 }
-                let cost = expression.cost * times;
+                let cost = expression.cost() * times;
                 if cost > RULE_COST_MAX {
                     let shown = excess(cost, RULE_COST_MAX);
                     problem(
