@@ -147,6 +147,10 @@ def test_an_object_lives_its_whole_life(key: tuple[str, str]) -> None:
                 assert written.json["status"]["conditions"][0]["type"] == "Ready"
                 assert written.json["metadata"].get("generation") == made["metadata"].get("generation")
         assert (await api.delete(f"{path}/{name}")).code == 200
+        if made["metadata"].get("finalizers"):
+            # Whoever protects the object lets go of it.
+            assert (await api.get(f"{path}/{name}")).json["metadata"]["deletionTimestamp"]
+            assert (await api.patch(f"{path}/{name}", {"metadata": {"finalizers": None}})).code == 200
         assert (await api.get(f"{path}/{name}")).code == 404
 
     serve(story)

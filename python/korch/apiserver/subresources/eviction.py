@@ -40,7 +40,7 @@ async def create(pipeline: Pipeline, target: Target, body: bytes, options: Write
     if eviction.get("deleteOptions"):
         removal = removal_options({}, dump(eviction["deleteOptions"]))
     main = Target(resource=target.resource, namespace=target.namespace, name=target.name, user=target.user)
-    pipeline.admit_creation(target, eviction)
+    await pipeline.admit_creation(target, eviction, warnings)
     pod: Object = orjson.loads(pipeline.get(main))
     is_free = is_terminal(pod) or at(pod, "status", "phase") == "Pending" or is_deleting(pod)
     if not is_free:
