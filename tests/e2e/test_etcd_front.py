@@ -220,7 +220,7 @@ def test_a_whole_server_shows_its_store_to_the_holder_of_its_etcd_certificate(tm
         flags = ["--cacert", pki / "ca.crt", "--cert", pki / "client.crt", "--key", pki / "client.key"]
         command = ["etcdctl", "--endpoints", address, *flags, "get", "/registry/", "--prefix", "--keys-only"]
         found = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "ETCDCTL_API": "3"})
-        assert "/registry/namespaces/kube-system" in found.stdout.splitlines()
+        assert "/registry/core/namespaces/kube-system" in found.stdout.splitlines()
     finally:
         cluster.down()
 

@@ -27,6 +27,9 @@ const EVENTS_MAX: usize = 256;
 /// An answer without parts is closed at the next revision beyond this size, in bytes.
 const ANSWER_BYTES: usize = 256 << 10;
 
+/// How often the watches of a stream are brought to one point before a request for progress is given up, in passes over them.
+const MEETINGS_MAX: u32 = 8;
+
 /// The watch id of an answer that concerns all watches of a stream, or none.
 const NO_WATCH: i64 = -1;
 
@@ -115,6 +118,8 @@ struct Watch {
     start: u64,
     /// Everything up to this revision was sent.
     seen: u64,
+    /// The last event taken for it was of this revision.
+    sent: u64,
     /// Nothing was sent since the last tick.
     is_quiet: bool,
 }
@@ -199,6 +204,7 @@ impl Watches {
             watcher: 0,
             start,
             seen,
+            sent: 0,
             is_quiet: true,
         };
         match watcher {
@@ -255,6 +261,9 @@ impl Watches {
                     let is_drained = poll.events.len() < EVENTS_MAX;
                     let answers = watch.answers(id, &poll.events, poll.revision, &self.server)?;
                     watch.seen = poll.revision;
+                    if let Some((_, last)) = poll.events.last() {
+                        watch.sent = last.revision();
+                    }
                     watch.is_quiet &= answers.is_empty();
                     for answer in answers {
                         out.send(answer).await?;
@@ -297,27 +306,35 @@ impl Watches {
         out.send(framing::framed(&canceled)?).await
     }
 
-    /// Tell the client of a revision up to which it has seen everything there is on this stream. As with etcd, a stream without
-    /// watches, or with one that waits for the future, is told nothing.
+    /// Tell the client of a revision up to which it has seen everything there is on this stream, and beyond which it has seen nothing:
+    /// it would resume from there. As with etcd, a stream without watches, with one that waits for the future, or with watches that
+    /// do not come to one point, is told nothing and asks again.
     async fn tell_progress(&mut self, out: &mut Out) -> Ended {
-        let revision = self.server.store().revision();
-        let ids: Vec<i64> = self.by_id.keys().copied().collect();
-        for id in ids {
-            self.deliver(id, out).await?;
+        let least = self.server.store().revision();
+        for _ in 0..MEETINGS_MAX {
+            let ids: Vec<i64> = self.by_id.keys().copied().collect();
+            for id in ids {
+                self.deliver(id, out).await?;
+            }
+            let Some(seen) = self.by_id.values().map(|watch| watch.seen).min() else {
+                return Ok(());
+            };
+            let sent = self.by_id.values().map(|watch| watch.sent).max();
+            let is_known =
+                seen >= least && self.by_id.values().all(|watch| watch.start <= seen + 1);
+            if !is_known {
+                return Ok(());
+            }
+            if sent.is_none_or(|sent| sent <= seen) {
+                let progress = WatchResponse {
+                    header: self.server.header(seen),
+                    watch_id: NO_WATCH,
+                    ..WatchResponse::default()
+                };
+                return out.send(framing::framed(&progress)?).await;
+            }
         }
-        let is_known = self
-            .by_id
-            .values()
-            .all(|watch| watch.seen >= revision && watch.start <= revision + 1);
-        if self.by_id.is_empty() || !is_known {
-            return Ok(());
-        }
-        let progress = WatchResponse {
-            header: self.server.header(revision),
-            watch_id: NO_WATCH,
-            ..WatchResponse::default()
-        };
-        out.send(framing::framed(&progress)?).await
+        Ok(())
     }
 
     /// Tell the watches that asked for it, and had nothing to hear since the last time, how far they are.
