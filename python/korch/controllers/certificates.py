@@ -105,7 +105,7 @@ def _problem(request: Object, signer: str) -> str:
 def _subject(request: Object) -> tuple[str, list[str]]:
     from cryptography.x509.oid import NameOID
 
-    from korch.resources.certificates.certificatesigningrequest import parse_request
+    from korch.api.certificates import parse_request
 
     subject = parse_request(at(request, "spec", "request") or "").subject
     names = [str(one.value) for one in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from korch.api import quota
 from korch.api.gvk import (
     CONFIG_MAPS,
     PERSISTENT_VOLUME_CLAIMS,
@@ -26,8 +27,8 @@ from korch.api.meta import at, key_of, name_of, namespace_of
 from korch.client.controller import Controller, Requeue, Watch, namespaces
 from korch.client.projections import Meta
 from korch.client.protocol import ListOptions
+from korch.controllers.collecting.kinds import discover
 from korch.controllers.workload.controller import decode_object, same_key
-from korch.resources import catalogue, quota
 
 Object = dict[str, Any]
 
@@ -62,7 +63,7 @@ class ResourceQuotaController(Controller):
             return None
         hard = at(found, "spec", "hard") or {}
         used = dict.fromkeys(hard, 0)
-        for resource in _kinds_of(hard):
+        for resource in await self._kinds_of(hard):
             names = quota.names_for(resource.group, resource.plural, hard)
             page = await self.client.list(resource, ListOptions(namespace=namespace_of(found)))
             for obj in (orjson.loads(raw) for raw in page.items):
@@ -80,16 +81,15 @@ class ResourceQuotaController(Controller):
             self.wrote(key, RESOURCE_QUOTAS, written)
         return Requeue(RESYNC_S)
 
-
-def _kinds_of(hard: Iterable[str]) -> list[ResourceRef]:
-    """Return the kinds that have to be listed for these names."""
-    wanted: dict[tuple[str, str], ResourceRef] = {}
-    for resource in (*_COUNTED, RESOURCE_QUOTAS):
-        if quota.names_for(resource.group, resource.plural, hard):
-            wanted[resource.group, resource.plural] = resource
-    named = {tuple(name.removeprefix("count/").partition(".")[::2]) for name in hard if name.startswith("count/")}
-    if named - {(plural, group) for group, plural in wanted}:
-        for one in catalogue().all():
-            if (one.plural, one.group) in named and not one.is_virtual and one.namespaced:
-                wanted.setdefault((one.group, one.plural), one.ref)
-    return list(wanted.values())
+    async def _kinds_of(self, hard: Iterable[str]) -> list[ResourceRef]:
+        """Return the kinds that have to be listed for these names, custom ones among them."""
+        wanted: dict[tuple[str, str], ResourceRef] = {}
+        for resource in (*_COUNTED, RESOURCE_QUOTAS):
+            if quota.names_for(resource.group, resource.plural, hard):
+                wanted[resource.group, resource.plural] = resource
+        named = {tuple(name.removeprefix("count/").partition(".")[::2]) for name in hard if name.startswith("count/")}
+        if named - {(plural, group) for group, plural in wanted}:
+            for one in (await discover(self.client)).kinds:
+                if (one.ref.plural, one.ref.group) in named and one.ref.namespaced and "list" in one.verbs:
+                    wanted.setdefault((one.ref.group, one.ref.plural), one.ref)
+        return list(wanted.values())

@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from korch.api.errors import Cause, invalid, not_supported, required
-from korch.api.meta import annotations_of, at
-from korch.resources.resource import Object
 
 ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
 VOLUME_MODES = ("Block", "Filesystem")
-CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _SHORT = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
 
 def shown_modes(modes: Sequence[str] | None) -> str:
     """Return access modes as kubectl prints them: `RWO,ROX`."""
     return ",".join(short for mode, short in _SHORT.items() if mode in (modes or ()))
-
-
-def class_of(obj: Object) -> str:
-    """Return the storage class of a volume or claim, from the annotation that came before the field if that is set."""
-    beta = annotations_of(obj).get(CLASS_ANNOTATION)
-    return beta if beta is not None else at(obj, "spec", "storageClassName") or ""
 
 
 def check_access_modes(causes: list[Cause], modes: Sequence[str] | None, path: str) -> None:

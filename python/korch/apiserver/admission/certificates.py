@@ -60,7 +60,7 @@ class CertificateSubjectRestriction:
             return
         from cryptography.x509.oid import NameOID
 
-        from korch.resources.certificates.certificatesigningrequest import parse_request
+        from korch.api.certificates import parse_request
 
         try:
             subject = parse_request(at(request.obj, "spec", "request") or "").subject

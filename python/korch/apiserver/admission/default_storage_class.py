@@ -8,10 +8,10 @@ from __future__ import annotations
 import orjson
 
 from korch.api.meta import annotations_of, at
+from korch.api.volumes import CLASS_ANNOTATION
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.records import Records
 from korch.resources.storage import storageclass
-from korch.resources.storage_rules import CLASS_ANNOTATION
 
 
 class DefaultStorageClass:

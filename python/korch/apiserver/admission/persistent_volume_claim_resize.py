@@ -10,10 +10,10 @@ import orjson
 from korch.api import quantity
 from korch.api.errors import Forbidden
 from korch.api.meta import at
+from korch.api.volumes import class_of
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.records import Records
 from korch.resources.storage import storageclass
-from korch.resources.storage_rules import class_of
 
 
 class PersistentVolumeClaimResize:

@@ -13,10 +13,10 @@ from typing import Any
 
 import orjson
 
+from korch.api import quota as quotas
 from korch.api.errors import Forbidden
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.records import Records
-from korch.resources import quota as quotas
 from korch.resources.core import resourcequota
 from korch.resources.resource import Resource
 from korch.runtime.clock import Clock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from korch.api.certificates import parse_request
 from korch.api.duration import human_duration
 from korch.api.errors import Cause, duplicate, forbidden_field, invalid, not_supported, required
 from korch.api.meta import at
@@ -15,9 +15,6 @@ from korch.resources.columns import AGE, NAME, NONE, cell, text
 from korch.resources.resource import Context, Object, Resource, Strategy, Subresource
 from korch.resources.subresources import STATUS
 from korch.runtime.clock import rfc3339
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 EXPIRATION_S_MIN = 600
 LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
@@ -87,16 +84,6 @@ def default(obj: Object) -> None:
     """Fill in the status of conditions, in place."""
     for condition in at(obj, "status", "conditions") or ():
         condition.setdefault("status", "True")
-
-
-def parse_request(text: str) -> x509.CertificateSigningRequest:
-    """Return the signing request in `spec.request` (base64 of PEM). Raises ValueError."""
-    from cryptography import x509
-
-    try:
-        return x509.load_pem_x509_csr(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise ValueError("PEM block type must be CERTIFICATE REQUEST") from error
 
 
 def check_signer_name(name: str) -> list[str]:

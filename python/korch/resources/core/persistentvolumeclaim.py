@@ -9,11 +9,12 @@ from korch.api.errors import Cause, forbidden_field, invalid, required
 from korch.api.meta import annotations_of, at, is_deleting
 from korch.api.names import is_dns_subdomain
 from korch.api.validation import check_label_selector
+from korch.api.volumes import CLASS_ANNOTATION, class_of
 from korch.resources.columns import AGE, NAME, UNSET, cell, text
 from korch.resources.podspec.defaults import fill
 from korch.resources.quantities import canonical, check_quantity
 from korch.resources.resource import Context, Object, Resource, Strategy
-from korch.resources.storage_rules import CLASS_ANNOTATION, check_access_modes, check_volume_mode, class_of, shown_modes
+from korch.resources.storage_rules import check_access_modes, check_volume_mode, shown_modes
 from korch.resources.subresources import STATUS
 
 _IMMUTABLE = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"

@@ -10,6 +10,7 @@ from typing import Any
 
 from korch.api import pods, quantity
 from korch.api.meta import at
+from korch.api.volumes import class_of
 
 Object = Mapping[str, Any]
 
@@ -118,8 +119,6 @@ def _service_usage(service: Object) -> dict[str, int]:
 
 
 def _claim_usage(claim: Object) -> dict[str, int]:
-    from korch.resources.storage_rules import class_of
-
     size = at(claim, "spec", "resources", "requests", "storage")
     found = {"requests.storage": quantity.milli(size)} if size is not None else {}
     if name := class_of(dict(claim)):
