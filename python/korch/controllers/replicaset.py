@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from korch.api import selectors
-from korch.api.conditions import remove_condition, set_condition
+from korch.api.conditions import is_condition_true, remove_condition, set_condition
 from korch.api.errors import ApiError
 from korch.api.gvk import PODS, REPLICA_SETS, ResourceRef
 from korch.api.meta import at, controller_of, is_deleting, labels_of
@@ -128,10 +128,12 @@ def plan_status(owner: Object, pods: Sequence[Object], terminating: int, failure
         status["observedGeneration"] = generation
     if old := at(owner, "status", "conditions"):
         status["conditions"] = list(old)
-    if failure is not None:
-        set_condition(status, "ReplicaFailure", "True", now=now, reason=failure.reason, message=failure.message)
-    else:
+    if failure is None:
         remove_condition(status, "ReplicaFailure")
+    elif not is_condition_true(owner, "ReplicaFailure"):
+        # The first failure stays until all is well: a message names the pod that was refused, so every retry brings a new one, and a
+        # status that changes with every retry would make the next at once, without back-off.
+        set_condition(status, "ReplicaFailure", "True", now=now, reason=failure.reason, message=failure.message)
     if not status.get("conditions"):
         status.pop("conditions", None)
     return status

@@ -9,7 +9,7 @@ from tests.unit.controllers.conftest import World, replica_set, template
 
 from korch.api.errors import Forbidden
 from korch.api.gvk import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, ResourceRef
-from korch.controllers.replicaset import ReplicaSetController, plan_status
+from korch.controllers.replicaset import Failure, ReplicaSetController, plan_status
 from korch.controllers.replicationcontroller import ReplicationControllerController
 from korch.controllers.workload.ranking import pods_to_delete
 from korch.controllers.workload.slow_start import slow_start
@@ -66,6 +66,12 @@ async def test_slow_start_doubles_its_batches_and_stops_after_the_first_with_an_
     outcome = await slow_start(100, call)
     assert calls == [0, 1, 2, 3, 4, 5, 6]
     assert (outcome.succeeded, len(outcome.errors)) == (6, 1)
+
+
+def test_the_condition_of_a_failure_does_not_change_with_every_retry() -> None:
+    owner = replica_set("web", 3) | {"kind": "ReplicaSet"}
+    owner["status"] = first = plan_status(owner, [], 0, Failure("FailedCreate", 'pods "web-a" is forbidden'), NOW)
+    assert plan_status(owner, [], 0, Failure("FailedCreate", 'pods "web-b" is forbidden'), NOW + 5) == first
 
 
 def test_status_counts_ready_available_and_fully_labelled_pods() -> None:
