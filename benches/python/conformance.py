@@ -1,10 +1,10 @@
 """Kubernetes' own conformance tests against a cluster of two real nodes: which pass, and how long they take.
 
-    IMAGES=DIR python benches/python/conformance.py --e2e-test FILE --names FILE [--result NAME]
+    IMAGES=DIR python benches/python/conformance.py --e2e-test FILE --names FILE [--nodes N] [--sim-nodes N] [--result NAME]
 
 `--e2e-test` is the test binary of Kubernetes v1.37, which `go test -c k8s.io/kubernetes/test/e2e` makes; `--names` lists tests, one a
 line; IMAGES holds archives of the images that they use. Every test runs in a process of its own, a few at once, those marked
-[Serial] alone at the end; what each one printed is kept in `--logs`. Needs root, like every cluster with real nodes.
+[Serial] alone at the end; what each one printed is kept in `--logs`. Needs root, as far as nodes are real.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     names = [line.strip() for line in options.names.read_text().splitlines() if line.strip()]
     logs = options.logs or Path(tempfile.mkdtemp(prefix="korch-conformance-"))
     logs.mkdir(parents=True, exist_ok=True)
-    with running("--nodes", "2") as cluster:
+    with running("--nodes", str(options.nodes), "--sim-nodes", str(options.sim_nodes)) as cluster:
 
         def run(name: str) -> Outcome:
             outcome = _run(name, options.e2e_test, cluster.kubeconfig, logs, options.timeout)
@@ -82,6 +82,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--e2e-test", type=Path, required=True)
     parser.add_argument("--names", type=Path, required=True)
     parser.add_argument("--logs", type=Path, help="where the tests' output goes (default: a new directory)")
+    parser.add_argument("--nodes", type=int, default=2, help="real nodes")
+    parser.add_argument("--sim-nodes", type=int, default=0, help="simulated nodes, enough for tests that run no container")
     parser.add_argument("--parallel", type=int, default=4, help="tests at once")
     parser.add_argument("--timeout", type=int, default=420, help="seconds that one test may take")
     parser.add_argument("--result", default="conformance", help="name of the result file")
