@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+import statistics
 import struct
 import tempfile
 import time
@@ -271,11 +272,11 @@ def decode_s(body: bytes) -> float:
 
 
 def per_call(act: Callable[[], object]) -> float:
-    """Return the CPU seconds of one call: the best of several rounds, because a neighbour can only slow it."""
-    best = 1.0
-    for _ in range(10):
+    """Return the CPU seconds of one call: the median of several rounds, so that neighbours slow it as they slow the server."""
+    rounds: list[float] = []
+    for _ in range(15):
         began = time.process_time()
-        for _ in range(200):
+        for _ in range(100):
             act()
-        best = min(best, (time.process_time() - began) / 200)
-    return best
+        rounds.append((time.process_time() - began) / 100)
+    return statistics.median(rounds)
