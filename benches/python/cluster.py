@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+# As after an installation: modules are compiled once, wherever this environment keeps or forbids their bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / f"korch-bench-bytecode-{os.getuid()}")
 
 
 @dataclass(frozen=True, slots=True)
