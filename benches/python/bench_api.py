@@ -1,9 +1,11 @@
 """What requests cost an API server: CPU of its processes for each, over HTTPS, authenticated, with permissions checked and writes durable.
 
 The unit is one decode: the CPU of one `orjson.loads` of the 3 KB Pod of this benchmark, measured in the same run, which moves with the
-machine. Without options it measures a cluster of its own; with `--kubeconfig FILE --pid PID [--pid PID ...]` any Kubernetes API
-server, its datastore's process among the pids. Requests are made as a service account that a ClusterRole allows what they do.
-The pods name a scheduler that does not exist, so that nobody works on them but the API.
+machine. Without options it measures an API server of its own, alone as every other one is, and then what requests cost where
+controllers and scheduler follow in the same process; with `--kubeconfig FILE --pid PID [--pid PID ...]` any Kubernetes API server, its
+datastore's process among the pids. Requests are made as a service account that a ClusterRole allows what they do.
+The pods name a scheduler that does not exist, so that nobody works on them but the API. Their containers are the same from pod to
+pod, as those of one workload are.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 import orjson
 from bench_custom_kinds import declaration
-from cluster import running
+from cluster import running, serving
 from load import Connection, Endpoint, WatchCrowd, decode_s, drive, per_call
 from record import cpu_seconds, resident_mib, write
 
@@ -270,9 +272,12 @@ def main() -> None:
     if chosen.kubeconfig:
         write(chosen.name, asyncio.run(measure(chosen.kubeconfig, chosen.pid, steps)))
         return
-    with running("--nodes", "0", "--sim-nodes", "1") as cluster:
-        pids = [cluster.status["server"]["pid"], cluster.status["supervisor"]["pid"]]
-        results = asyncio.run(measure(cluster.kubeconfig, pids, steps))
+    with serving() as (kubeconfig, pid):
+        results = asyncio.run(measure(kubeconfig, [pid], steps))
+    if "requests" in steps:
+        with running("--nodes", "0", "--sim-nodes", "1") as cluster:
+            pids = [cluster.status["server"]["pid"], cluster.status["supervisor"]["pid"]]
+            results["with_controllers"] = asyncio.run(measure(cluster.kubeconfig, pids, ["requests"]))
     results["native_in_decodes"] = native_costs(results["decode_us"] / 1e6)
     write(chosen.name, results)
 
