@@ -9,12 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+# As after an installation: modules are compiled once, wherever this environment keeps or forbids their bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / f"korch-bench-bytecode-{os.getuid()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,27 @@ class Running:
     data_dir: Path
     kubeconfig: Path
     status: dict
+
+
+@contextmanager
+def serving() -> Iterator[tuple[Path, int]]:
+    """Yield kubeconfig and process id of an API server without controllers and scheduler."""
+    root = Path(tempfile.mkdtemp(prefix="korch-bench-"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        bind = f"127.0.0.1:{listener.getsockname()[1]}"
+    command = [BIN / "korch", "server", "--data-dir", root, "--bind", bind, "--without-controllers", "--without-scheduler"]
+    kubeconfig = root / "kubeconfig"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            ready = [BIN / "kubectl", "--kubeconfig", kubeconfig, "get", "--raw", "/readyz"]
+            while not kubeconfig.exists() or subprocess.run(ready, capture_output=True, check=False).returncode:
+                time.sleep(0.1)
+            yield kubeconfig, server.pid
+        finally:
+            server.terminate()
+            server.wait()
+            shutil.rmtree(root)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ def at(obj: Mapping[str, Any] | None, *path: str) -> Any:
     """Return the value at `path`, or None when any step is missing, null or not a map."""
     found: Any = obj
     for step in path:
-        if not isinstance(found, Mapping):
+        # Nearly all are dicts, and asking for the abstract type costs ten times as much.
+        if not isinstance(found, dict) and not isinstance(found, Mapping):
             return None
         found = found.get(step)
     return found

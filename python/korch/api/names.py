@@ -6,6 +6,7 @@ Mirrors apimachinery's util/validation.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable
@@ -27,19 +28,44 @@ _SUBDOMAIN_RULE = (
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
 _PORT_NAME_MAX = 15
+# Values that passed a check, for each check, and how long they may be.
+_PASSED_MAX = 4096
+_PASSED_LENGTH_MAX = 128
+
+Check = Callable[[str], list[str]]
 
 
+def _remembering(check: Check) -> Check:
+    """Remember what has passed: most objects carry the same keys and names as those before them."""
+    passed: set[str] = set()
+
+    @functools.wraps(check)
+    def checked(value: str) -> list[str]:
+        if value in passed:
+            return []
+        reasons = check(value)
+        if not reasons and len(value) <= _PASSED_LENGTH_MAX:
+            if len(passed) >= _PASSED_MAX:
+                passed.clear()
+            passed.add(value)
+        return reasons
+
+    return checked
+
+
+@_remembering
 def is_dns_label(value: str) -> list[str]:
     """A lowercase RFC 1123 label: namespaces, containers, volumes."""
     rule = (
         "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
         "and must start and end with an alphanumeric character"
     )
-    if re.fullmatch(_SUBDOMAIN, value) and not re.fullmatch(_LABEL, value):
+    if _fits(_SUBDOMAIN, value) and not _fits(_LABEL, value):
         return [*([max_length(LABEL_MAX)] if len(value) > LABEL_MAX else []), "must not contain dots"]
     return _bounded(value, LABEL_MAX, _LABEL, rule, "my-name", "123-abc")
 
 
+@_remembering
 def is_dns_subdomain(value: str) -> list[str]:
     """A lowercase RFC 1123 subdomain: what most names are."""
     return _bounded(value, SUBDOMAIN_MAX, _SUBDOMAIN, _SUBDOMAIN_RULE, "example.com")
@@ -54,6 +80,7 @@ def is_dns_1035_label(value: str) -> list[str]:
     return _bounded(value, LABEL_MAX, _LABEL_1035, rule, "my-name", "abc-123")
 
 
+@_remembering
 def is_qualified_name(value: str) -> list[str]:
     """A label key, annotation key or resource name: a name of at most 63 characters, perhaps behind a DNS subdomain and a slash."""
     rule = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
@@ -74,11 +101,12 @@ def is_qualified_name(value: str) -> list[str]:
         reasons.append("name part must be non-empty")
     elif len(name) > LABEL_MAX:
         reasons.append(f"name part {max_length(LABEL_MAX, 'bytes')}")
-    if not re.fullmatch(_NAME_PART, name):
+    if not _fits(_NAME_PART, name):
         reasons.append("name part " + _regex_error(rule, _NAME_PART, "MyName", "my.name", "123-abc"))
     return reasons
 
 
+@_remembering
 def is_label_value(value: str) -> list[str]:
     rule = (
         "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
@@ -87,10 +115,11 @@ def is_label_value(value: str) -> list[str]:
     return _bounded(value, LABEL_MAX, _LABEL_VALUE, rule, "MyValue", "my_value", "12345", unit="bytes")
 
 
+@_remembering
 def is_env_name(value: str) -> list[str]:
     """An environment variable's name: printable ASCII without `=`."""
     rule = "a valid environment variable name must consist only of printable ASCII characters other than '='"
-    return [] if re.fullmatch(_ENV, value) else [_regex_error(rule, _ENV)]
+    return [] if _fits(_ENV, value) else [_regex_error(rule, _ENV)]
 
 
 def is_config_key(value: str) -> list[str]:
@@ -108,12 +137,13 @@ def is_port_number(value: int) -> list[str]:
     return [] if 1 <= value <= 65535 else ["must be between 1 and 65535, inclusive"]
 
 
+@_remembering
 def is_port_name(value: str) -> list[str]:
     """An IANA service name: at most 15 characters, a letter among them."""
     reasons: list[str] = []
     if len(value) > _PORT_NAME_MAX:
         reasons.append(max_length(_PORT_NAME_MAX))
-    if not re.fullmatch("[-a-z0-9]+", value):
+    if not _fits("[-a-z0-9]+", value):
         reasons.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
     if not re.search("[a-z]", value):
         reasons.append("must contain at least one letter (a-z)")
@@ -134,7 +164,7 @@ def is_ip(value: str) -> list[str]:
 
 def is_percent(value: str) -> list[str]:
     rule = "a valid percent string must be a numeric string followed by an ending '%'"
-    return [] if re.fullmatch(_PERCENT, value) else [_regex_error(rule, _PERCENT, "1%", "93%")]
+    return [] if _fits(_PERCENT, value) else [_regex_error(rule, _PERCENT, "1%", "93%")]
 
 
 def is_path_segment(value: str) -> list[str]:
@@ -154,9 +184,18 @@ def of_prefix(check: Callable[[str], list[str]], prefix: str) -> list[str]:
     return check(prefix[:-1] + "a" if prefix.endswith("-") else prefix)
 
 
+@functools.cache
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text)
+
+
+def _fits(pattern: str, value: str) -> bool:
+    return _pattern(pattern).fullmatch(value) is not None
+
+
 def _bounded(value: str, limit: int, pattern: str, rule: str, *examples: str, unit: str = "characters") -> list[str]:
     reasons = [max_length(limit, unit)] if len(value.encode()) > limit else []
-    if not re.fullmatch(pattern, value):
+    if not _fits(pattern, value):
         reasons.append(_regex_error(rule, pattern, *examples))
     return reasons
 

@@ -70,17 +70,15 @@ def qos_class(pod: Object) -> QosClass:
 
     Guaranteed: every container has limits of both, and requests equal to them. BestEffort: nobody names any.
     """
-    if at(pod, "spec", "resources"):
-        parts: list[Any] = [at(pod, "spec")]
-    else:
-        parts = all_containers(pod)
+    spec = pod.get("spec") or {}
+    parts = [spec] if spec.get("resources") else all_containers(pod)
     names_any = False
     is_guaranteed = True
     for part in parts:
-        requests = _compute(at(part, "resources", "requests"))
-        limits = _compute(at(part, "resources", "limits"))
+        resources = part.get("resources") or {}
+        requests, limits = _compute(resources.get("requests")), _compute(resources.get("limits"))
         names_any = names_any or bool(requests or limits)
-        if set(limits) != {"cpu", "memory"} or any(requests.get(name, amount) != amount for name, amount in limits.items()):
+        if len(limits) != 2 or any(requests.get(name, amount) != amount for name, amount in limits.items()):
             is_guaranteed = False
     if not names_any:
         return "BestEffort"
@@ -131,7 +129,8 @@ def amounts(resources: Mapping[str, Any] | None) -> dict[str, int]:
 
 
 def _compute(resources: Mapping[str, Any] | None) -> dict[str, int]:
-    return {name: amount for name, amount in amounts(resources).items() if name in ("cpu", "memory") and amount > 0}
+    given = {name: text for name, text in (resources or {}).items() if name in ("cpu", "memory")}
+    return {name: amount for name, amount in amounts(given).items() if amount > 0}
 
 
 def _add(total: dict[str, int], more: Mapping[str, int]) -> None:

@@ -6,17 +6,22 @@ asks for a little must not get nothing. Mirrors apimachinery's `resource.Quantit
 
 from __future__ import annotations
 
+import functools
+
 from korch._core import native
+
+# The same few amounts stand in nearly all objects.
+_REMEMBERED = 2048
 
 
 def value(text: str | int | float) -> int:
     """Return the quantity in whole units, rounded up (away from zero). Raises ValueError."""
-    return native.quantity_value(str(text))
+    return _value(str(text))
 
 
 def milli(text: str | int | float) -> int:
     """Return the quantity in thousandths, rounded up (away from zero). Raises ValueError."""
-    return native.quantity_milli(str(text))
+    return _milli(str(text))
 
 
 def canonical(text: str | int | float) -> str:
@@ -35,3 +40,13 @@ def from_bytes(count: int) -> str:
         if power == 6 or count == 0 or count % 1024 ** (power + 1):
             return f"{count // 1024**power}{suffix}"
     return str(count)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _value(text: str) -> int:
+    return native.quantity_value(text)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _milli(text: str) -> int:
+    return native.quantity_milli(text)

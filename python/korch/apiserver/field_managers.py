@@ -93,6 +93,7 @@ class FieldManagers:
     def track(self, resource: Resource, subresource: str, live: bytes | None, new: Object, *, manager: str, now: float) -> None:
         """Set managedFields of `new`, which takes the place of `live` (encoded; None: of nothing). `now` is seconds since the epoch.
 
+        They are set as encoded JSON, since next to nobody looks at them before they are stored; see `managers_of`.
         When the managers of the stored object cannot be read, they stay as they are.
         """
         try:
@@ -104,14 +105,14 @@ class FieldManagers:
 
     def apply(
         self, resource: Resource, subresource: str, live: bytes | None, config: bytes, *, manager: str, now: float, force: bool
-    ) -> Object:
-        """Return the object that `config` (encoded) makes of `live` (None: of nothing), its managers with it.
+    ) -> tuple[bytes, bytes]:
+        """Return the object that `config` (encoded) makes of `live` (None: of nothing), and its managers, both as JSON.
 
         Raises Conflict (with the fields in dispute as causes), ApiError for a configuration that does not fit the kind.
         """
         endpoint = self._of(resource, subresource)
         kind = (resource.group, resource.version, resource.kind)
-        return applied(endpoint, kind, live, config, manager=manager, now=now, force=force)
+        return merged(endpoint, kind, live, config, manager=manager, now=now, force=force)
 
     def _of(self, resource: Resource, subresource: str) -> native.FieldManager:
         key = (resource.group, resource.version, resource.plural, subresource)
@@ -138,7 +139,7 @@ class FieldManagers:
         return self._schema, resource.schema if self._schema.has(resource.schema) else ""
 
 
-def applied(
+def merged(
     endpoint: native.FieldManager,
     kind: tuple[str, str, str],
     live: bytes | None,
@@ -147,28 +148,34 @@ def applied(
     manager: str,
     now: float,
     force: bool,
-) -> Object:
-    """Return what `config` makes of `live` at one endpoint; `kind` is (group, version, kind) for messages. Raises as `apply` does."""
+) -> tuple[bytes, bytes]:
+    """Return what `config` makes of `live` at one endpoint, and the managers; `kind` is (group, version, kind) for messages.
+
+    Raises as `FieldManagers.apply` does.
+    """
     try:
-        merged, managed = endpoint.apply(live, config, manager, rfc3339(now), force)
+        return endpoint.apply(live, config, manager, rfc3339(now), force)
     except native.ApplyConflict as error:
         raise apply_conflict(error.args[0]) from error
     except native.UnfitConfiguration as error:
         raise unfit(kind, config, str(error)) from error
     except ValueError as error:
         raise ApiError(500, "", str(error)) from error
-    obj: Object = orjson.loads(merged)
-    set_managed_fields(obj, managed)
-    return obj
 
 
 def set_managed_fields(obj: Object, managed: bytes) -> None:
-    """Give `obj` these managers (JSON; empty: none)."""
+    """Give `obj` these managers (JSON; empty: none), encoded as they are."""
     metadata = obj.setdefault("metadata", {})
     if managed:
-        metadata["managedFields"] = orjson.loads(managed)
+        metadata["managedFields"] = orjson.Fragment(managed)
     else:
         metadata.pop("managedFields", None)
+
+
+def managers_of(obj: Object) -> list[Object]:
+    """Return the managers of an object, decoded if they are not."""
+    found = obj["metadata"].get("managedFields")
+    return orjson.loads(orjson.dumps(found)) if isinstance(found, orjson.Fragment) else found or []
 
 
 def apply_conflict(disputed: list[tuple[str, str]]) -> Conflict:

@@ -288,8 +288,20 @@ class _OnDemand:
         await self._app(scope, receive, send)
 
 
-def build_app(documents: Documents, endpoint: ResourceEndpoint, routes: Sequence[BaseRoute], runtime: Runtime) -> Starlette:
-    """Return the application that stands behind `Front`. `routes` come before all others, resource paths next."""
+class _Shortcut:
+    """Requests for resources go straight to them, past the framework's middleware and its search for a route."""
+
+    def __init__(self, resources: _Resources, framework: Starlette) -> None:
+        self._resources = resources
+        self._framework = framework
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_plain = scope["type"] == "http" and scope["method"] in _METHODS and scope[_EXCHANGE].info.is_resource
+        await (self._resources if is_plain else self._framework)(scope, receive, send)
+
+
+def build_app(documents: Documents, endpoint: ResourceEndpoint, routes: Sequence[BaseRoute], runtime: Runtime) -> Callable[..., Any]:
+    """Return the application that stands behind `Front`. Resource paths come before all others, `routes` next."""
     resources = _Resources(endpoint)
     listed = list(routes)
     for path in ("/api/{version}/{rest:path}", "/apis/{group}/{version}/{rest:path}"):
@@ -306,7 +318,7 @@ def build_app(documents: Documents, endpoint: ResourceEndpoint, routes: Sequence
     rest = Mount("", _OnDemand(make_rest, runtime))
     app = Starlette(routes=[*listed, *documents.routes(), rest], exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return app
+    return _Shortcut(resources, app)
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:

@@ -39,25 +39,36 @@ class Metrics:
         )
         self._inflight = Gauge("apiserver_current_inflight_requests", "Requests being served.", ("request_kind",), registry=registry)
         self._watches = Gauge("apiserver_longrunning_requests", "Open watches and streams.", ("verb", "resource"), registry=registry)
+        self._reading, self._changing = self._inflight.labels("readOnly"), self._inflight.labels("mutating")
+        # The series of a line, found once: finding them costs more than counting.
+        self._series: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
 
     def begin(self, info: RequestInfo) -> None:
         """A request has been taken in."""
         if _is_long(info):
             self._watches.labels(info.verb.upper(), info.resource).inc()
         else:
-            self._inflight.labels("readOnly" if info.verb in ("get", "list") else "mutating").inc()
+            self._gauge(info).inc()
 
     def end(self, info: RequestInfo, *, code: int, seconds: float, is_dry_run: bool) -> None:
         """Its answer has gone out."""
-        verb = "APPLY" if info.verb == "apply" else info.verb.upper()
+        verb = info.verb.upper()
         scope = "resource" if info.name else "namespace" if info.namespace else "cluster" if info.is_resource else ""
         labels = (verb, info.group, info.version, info.resource, info.subresource, scope, "apiserver", "All" if is_dry_run else "")
-        self._total.labels(*labels, str(code)).inc()
         if _is_long(info):
-            self._watches.labels(info.verb.upper(), info.resource).dec()
+            self._total.labels(*labels, str(code)).inc()
+            self._watches.labels(verb, info.resource).dec()
             return
-        self._inflight.labels("readOnly" if info.verb in ("get", "list") else "mutating").dec()
-        self._duration.labels(*labels).observe(seconds)
+        self._gauge(info).dec()
+        key = (*labels, str(code))
+        if (series := self._series.get(key)) is None:
+            series = self._series[key] = (self._total.labels(*key), self._duration.labels(*labels))
+        total, duration = series
+        total.inc()
+        duration.observe(seconds)
+
+    def _gauge(self, info: RequestInfo) -> Gauge:
+        return self._reading if info.verb in ("get", "list") else self._changing
 
     def text(self) -> bytes:
         """Return the exposition text."""

@@ -12,6 +12,7 @@ from typing import Any
 from korch.api.errors import BadRequest, Cause, Conflict, Invalid
 from korch.api.errors import invalid as invalid_value
 from korch.api.validation import UNQUALIFIED_FINALIZER, validate_object_meta, validate_object_meta_update
+from korch.apiserver.field_managers import managers_of
 from korch.resources.resource import Context, Resource
 from korch.runtime.clock import rfc3339
 
@@ -166,7 +167,7 @@ def is_same(new: Object, old: Object) -> bool:
     second = dict(old, metadata={key: value for key, value in old["metadata"].items() if key not in _COMPARED_APART})
     if first != second:
         return False
-    mine, theirs = new["metadata"].get("managedFields") or [], old["metadata"].get("managedFields") or []
+    mine, theirs = managers_of(new), managers_of(old)
     return mine == theirs or [dict(one, time="") for one in mine] == [dict(one, time="") for one in theirs]
 
 

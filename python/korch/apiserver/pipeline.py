@@ -36,7 +36,7 @@ from korch.apiserver.allocation import Claim
 from korch.apiserver.codec import Codec, normal
 from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, success
-from korch.apiserver.field_managers import FieldManagers, check_configuration
+from korch.apiserver.field_managers import FieldManagers, check_configuration, set_managed_fields
 from korch.apiserver.identity import APISERVER, User
 from korch.apiserver.ledger import AllocationLost
 from korch.apiserver.options import RemovalOptions, WriteOptions
@@ -290,30 +290,32 @@ class Pipeline:
 
         def change(_old: Object, old_bytes: bytes) -> Object:
             now = self.runtime.clock.now()
-            merged = self.managers.apply(
+            merged, managed = self.managers.apply(
                 resource, target.subresource, old_bytes, config, manager=options.manager, now=now, force=options.force
             )
-            return self._applied(target, merged)
+            return self._applied(target, merged, managed)
 
         return await self.modify(target, change, options, tries=_PATCH_TRIES, warnings=warnings, is_applied=True)
 
     async def _apply_to_nothing(self, target: Target, config: bytes, options: WriteOptions, warnings: list[str]) -> bytes:
         resource = target.resource
         now = self.runtime.clock.now()
-        obj = self._applied(target, self.managers.apply(resource, "", None, config, manager=options.manager, now=now, force=options.force))
+        merged, managed = self.managers.apply(resource, "", None, config, manager=options.manager, now=now, force=options.force)
+        obj = self._applied(target, merged, managed)
         if uid := obj["metadata"].get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise Conflict(resource.group, resource.plural, target.name, why)
         objects.refuse_version(obj)
         return await self._create_once(target, obj, options, warnings, is_applied=True)
 
-    def _applied(self, target: Target, merged: Object) -> Object:
-        """Return a merged object as the kind's decoder would read it."""
+    def _applied(self, target: Target, merged: bytes, managed: bytes) -> Object:
+        """Return a merged object as the kind's decoder would read it, with its managers."""
         resource = target.resource
-        checked = self.codec.check(resource.schema, dump(merged))
+        checked = self.codec.check(resource.schema, merged)
         if checked.error:
             raise BadRequest(checked.error)
         obj = normal(orjson.loads(checked.body), resource.kind, resource.api_version)
+        set_managed_fields(obj, managed)
         objects.check_address(resource, obj, target.namespace, target.name)
         return obj
 

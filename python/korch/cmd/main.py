@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from korch.cmd.lazy import LazyGroup
+
+# Objects that may be made before the collector looks for cycles. Decoded documents have hundreds of containers and no cycles, and by
+# default every second write would start a collection. Set here, because importing makes many objects too.
+gc.set_threshold(50_000, 20, 50)
 
 # Subcommand -> module and attribute of its click command, in the order in which help shows them.
 _COMMANDS = {

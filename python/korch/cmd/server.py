@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import signal
 from collections.abc import Iterator
@@ -209,6 +210,8 @@ class Server:
                     await asyncio.sleep(0.005)
                 bound = await self._runtime.offload.run(front.start)
                 log.info("API served", addresses=bound)
+                # Modules and catalogue stay for good: no collection needs to look at them again.
+                gc.freeze()
                 if etcd is not None:
                     log.info("etcd API served", addresses=await self._runtime.offload.run(etcd.start))
                 running += [tasks.create_task(work, name=name) for name, work in self._components()]

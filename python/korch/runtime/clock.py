@@ -6,6 +6,7 @@ Sleeping is not here: components use asyncio's own timers, which the simulator's
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -48,7 +49,12 @@ class LoopClock:
 
 def rfc3339(seconds: float) -> str:
     """Return `seconds` since the epoch as Kubernetes' `metav1.Time`: UTC, whole seconds, `Z`."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _rfc3339_of(int(seconds))
+
+
+@functools.lru_cache(maxsize=16)
+def _rfc3339_of(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(seconds: float) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import uuid
 
 # The alphabet of Kubernetes' generated names: no vowels, no digits that look like letters.
 _NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+# RFC 9562: the bits of a UUID that are random in version 4, and those that say so.
+_UUID_RANDOM = ~(0xF << 76 | 0x3 << 62)
+_UUID_VERSION_4 = 0x4 << 76 | 0x2 << 62
 
 
 class Rng:
@@ -32,7 +34,9 @@ class Rng:
 
     def uid(self) -> str:
         """Return a new random UUID (version 4) in text form."""
-        return str(uuid.UUID(int=self.stream("uid").getrandbits(128), version=4))
+        bits = self.stream("uid").getrandbits(128) & _UUID_RANDOM | _UUID_VERSION_4
+        text = f"{bits:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def name_suffix(self, length: int = 5) -> str:
         """Return the random tail of a generated name. Mirrors apimachinery's util/rand.String."""

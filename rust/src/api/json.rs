@@ -358,6 +358,14 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    /// Pass over the next value and return it as it stands.
+    pub fn raw(&mut self) -> Result<&'a str, JsonError> {
+        self.peek();
+        let start = self.at;
+        self.skip()?;
+        Ok(self.source.get(start..self.at).unwrap_or("null"))
+    }
+
     /// Nothing but white space may follow.
     pub fn end(&mut self) -> Result<(), JsonError> {
         if self.peek().is_some() {

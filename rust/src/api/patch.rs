@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::json::{JsonError, Kind, Scanner};
 use super::schema::{Node, NodeId, PatchMeta, Schema, SchemaError};
 
 const PATCH: &str = "$patch";
@@ -18,6 +19,8 @@ pub enum PatchError {
     /// The request is malformed (400).
     #[error("invalid JSON document: {0}")]
     Document(#[from] serde_json::Error),
+    #[error("invalid JSON document: {0}")]
+    Json(#[from] JsonError),
     #[error("{0}")]
     Malformed(String),
     /// The patch is well formed but cannot be applied (422).
@@ -27,31 +30,104 @@ pub enum PatchError {
     Schema(#[from] SchemaError),
 }
 
-/// Apply an RFC 7386 merge patch: objects merge, null deletes, everything else replaces.
+/// Apply an RFC 7386 merge patch: objects merge, null deletes, everything else replaces. What the patch does not name is copied as it
+/// stands, so that a small change of a large object costs little more than reading it.
 pub fn merge_patch(target: &[u8], patch: &[u8]) -> Result<Vec<u8>, PatchError> {
-    let mut target: Value = serde_json::from_slice(target)?;
-    merge(&mut target, serde_json::from_slice(patch)?);
-    Ok(serde_json::to_vec(&target)?)
+    let mut out = Vec::with_capacity(target.len() + patch.len());
+    let patch: Value = serde_json::from_slice(patch)?;
+    let Value::Object(changes) = &patch else {
+        write_value(&patch, &mut out)?;
+        return Ok(out);
+    };
+    let target =
+        std::str::from_utf8(target).map_err(|error| PatchError::Malformed(error.to_string()))?;
+    let mut scanner = Scanner::new(target);
+    merge(&mut scanner, changes, &mut out)?;
+    scanner.end()?;
+    Ok(out)
 }
 
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
+/// Append the scanner's next value with the changes made; what is no object counts as an empty one.
+fn merge(scanner: &mut Scanner<'_>, changes: &Object, out: &mut Vec<u8>) -> Result<(), PatchError> {
+    if scanner.kind()? != Kind::Object {
+        scanner.raw()?;
+        return write_merged(changes, out);
     }
-    let Value::Object(fields) = target else {
-        return;
-    };
-    for (key, change) in changes {
-        if change.is_null() {
-            fields.shift_remove(&key);
-        } else {
-            merge(fields.entry(key).or_insert(Value::Null), change);
+    scanner.enter()?;
+    out.push(b'{');
+    let start = out.len();
+    let mut found = Vec::with_capacity(changes.len());
+    let mut first = true;
+    while let Some(key) = scanner.key(&mut first)? {
+        let name = key.text();
+        let change = changes.get_key_value(&*name);
+        if let Some((name, _)) = change {
+            found.push(name.as_str());
+        }
+        if change.is_some_and(|(_, change)| change.is_null()) {
+            scanner.raw()?;
+            continue;
+        }
+        if out.len() > start {
+            out.push(b',');
+        }
+        out.extend_from_slice(key.raw.as_bytes());
+        out.push(b':');
+        match change {
+            Some((_, Value::Object(inner))) => merge(scanner, inner, out)?,
+            Some((_, other)) => {
+                scanner.raw()?;
+                write_value(other, out)?;
+            }
+            None => {
+                let raw = scanner.raw()?;
+                out.extend_from_slice(raw.as_bytes());
+            }
         }
     }
+    for (name, change) in changes {
+        if !found.contains(&name.as_str()) {
+            write_new(name, change, start, out)?;
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Append the object that `changes` make of an empty one.
+fn write_merged(changes: &Object, out: &mut Vec<u8>) -> Result<(), PatchError> {
+    out.push(b'{');
+    let start = out.len();
+    for (name, change) in changes {
+        write_new(name, change, start, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Append a field that was not there, in an object whose first field stands at `start`.
+fn write_new(
+    name: &str,
+    change: &Value,
+    start: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), PatchError> {
+    if change.is_null() {
+        return Ok(());
+    }
+    if out.len() > start {
+        out.push(b',');
+    }
+    serde_json::to_writer(&mut *out, name)?;
+    out.push(b':');
+    match change {
+        Value::Object(inner) => write_merged(inner, out),
+        other => write_value(other, out),
+    }
+}
+
+fn write_value(value: &Value, out: &mut Vec<u8>) -> Result<(), PatchError> {
+    Ok(serde_json::to_writer(out, value)?)
 }
 
 /// Apply a strategic merge patch to an object of the definition `name`.

@@ -5,26 +5,22 @@ Mirrors plugin/pkg/admission/priority/admission.go.
 
 from __future__ import annotations
 
-import orjson
-
 from korch.api.errors import Forbidden
 from korch.api.meta import at
 from korch.apiserver.admission import AdmissionRequest
-from korch.apiserver.records import Records, load
+from korch.apiserver.admission.configurations import Configurations
+from korch.apiserver.records import Records
 from korch.resources.resource import Catalogue
-from korch.resources.scheduling import priorityclass
 from korch.resources.scheduling.priorityclass import SYSTEM_CLASSES
 
 _DEFAULT_PREEMPTION = "PreemptLowerPriority"
-_GLOBAL = b'"globalDefault":true'
 
 
 class Priority:
     """Resolves `spec.priorityClassName` of new pods."""
 
     def __init__(self, records: Records, catalogue: Catalogue) -> None:
-        self._records = records
-        self._catalogue = catalogue
+        self._classes = Configurations(records.storage, catalogue, "scheduling.k8s.io", "priorityclasses")
 
     def admit(self, request: AdmissionRequest) -> None:
         """Fill in `spec.priority` and `spec.preemptionPolicy`; raise Forbidden for an unknown class or another number."""
@@ -52,19 +48,14 @@ class Priority:
             return self._default()
         if class_name in SYSTEM_CLASSES:
             return SYSTEM_CLASSES[class_name], _DEFAULT_PREEMPTION
-        classes = self._catalogue.get("scheduling.k8s.io", "v1", "priorityclasses")
-        found = classes and self._records.storage.get(classes.key("", class_name))
-        if not classes or not found:
+        priority_class = self._classes.get(class_name)
+        if priority_class is None:
             return None, ""
-        priority_class = load(classes, found.value)
         return priority_class.get("value") or 0, priority_class.get("preemptionPolicy") or _DEFAULT_PREEMPTION
 
     def _default(self) -> tuple[int, str]:
         """Return what pods without a class get: the global default of lowest value, or 0."""
-        found = [
-            orjson.loads(value) for value in self._records.storage.range(priorityclass.RESOURCE.key_prefix()).values if _GLOBAL in value
-        ]
-        defaults = [one for one in found if one.get("globalDefault")]
+        defaults = [one for one in self._classes.all() if one.get("globalDefault")]
         if not defaults:
             return 0, _DEFAULT_PREEMPTION
         chosen = min(defaults, key=lambda one: one.get("value") or 0)

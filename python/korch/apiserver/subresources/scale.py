@@ -16,7 +16,7 @@ from korch.api.errors import BadRequest, Invalid, invalid
 from korch.api.meta import at
 from korch.apiserver.body import configuration
 from korch.apiserver.encoding import dump
-from korch.apiserver.field_managers import SCALE, applied, check_configuration, set_managed_fields
+from korch.apiserver.field_managers import SCALE, check_configuration, merged, set_managed_fields
 from korch.apiserver.options import WriteOptions
 from korch.apiserver.pipeline import Outcome, Pipeline, Target
 from korch.resources.resource import Resource, Scale
@@ -75,7 +75,10 @@ async def patch(pipeline: Pipeline, target: Target, patch: bytes, patch_type: st
         warnings.clear()
         if patch_type == "apply":
             now = pipeline.runtime.clock.now()
-            return applied(pipeline.managers.scale, _KIND, before, config, manager=options.manager, now=now, force=options.force)
+            scale, managed = merged(pipeline.managers.scale, _KIND, before, config, manager=options.manager, now=now, force=options.force)
+            obj: Object = orjson.loads(scale)
+            set_managed_fields(obj, managed)
+            return obj
         patched = pipeline.apply_patch(SCALE, "Scale", before, patch, patch_type)
         scale = pipeline.decode_patched(SCALE, patched, patch, options.field_validation, warnings)
         return _tracked(pipeline, before, scale, options)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import orjson
+
 from korch.api import names, quantity
 from korch.api.errors import Cause, duplicate, forbidden_field, invalid, not_supported, required
 from korch.api.pods import is_sidecar
@@ -32,6 +34,12 @@ _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _OVERCOMMIT = frozenset({"cpu", "memory", "ephemeral-storage"})
 _ONLY_FOR_SIDECARS = ("lifecycle", *_PROBES)
+# What differs between the containers of one workload's pods: tokens are mounted under a name of the pod's own.
+_CHECKED_APART = ("name", "volumeMounts")
+_PASSED_MAX = 512
+_PASSED_BYTES_MAX = 8192
+# Containers, encoded, in which nothing was wrong: all pods of a workload have the same, and so has every update of them.
+_passed: set[bytes] = set()
 
 
 def check_containers(causes: list[Cause], spec: Object, path: str) -> None:
@@ -87,6 +95,20 @@ def _check_name(causes: list[Cause], name: str, path: str, seen: set[str]) -> No
 
 
 def _check_container(causes: list[Cause], container: Object, path: str, volumes: set[Any]) -> None:
+    _check_mounts(causes, container.get("volumeMounts") or (), f"{path}.volumeMounts", volumes)
+    known = orjson.dumps({key: value for key, value in container.items() if key not in _CHECKED_APART})
+    if known in _passed:
+        return
+    before = len(causes)
+    _check_alone(causes, container, path)
+    if len(causes) == before and len(known) <= _PASSED_BYTES_MAX:
+        if len(_passed) >= _PASSED_MAX:
+            _passed.clear()
+        _passed.add(known)
+
+
+def _check_alone(causes: list[Cause], container: Object, path: str) -> None:
+    """Check what does not depend on anything outside of the container."""
     image = container.get("image") or ""
     if not image:
         causes.append(required(f"{path}.image"))
@@ -97,7 +119,6 @@ def _check_container(causes: list[Cause], container: Object, path: str, volumes:
     _check_ports(causes, container.get("ports") or (), f"{path}.ports")
     check_env(causes, container.get("env") or (), f"{path}.env")
     _check_env_from(causes, container.get("envFrom") or (), f"{path}.envFrom")
-    _check_mounts(causes, container.get("volumeMounts") or (), f"{path}.volumeMounts", volumes)
     check_resources(causes, container.get("resources"), f"{path}.resources")
     for name in _PROBES:
         if (probe := container.get(name)) is not None:

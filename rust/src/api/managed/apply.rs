@@ -109,7 +109,7 @@ fn attempt<'a>(
     let identity = write.identity(Operation::Apply);
     let merged =
         merge(&types, Some(live), Some(config), write.of).unwrap_or(Value::Map(Vec::new()));
-    let owned = write.filter(&fields_of(&types, config, write.of).1);
+    let owned = write.filter(fields_of(&types, config, write.of).1);
     let mut last = Set::default();
     match entries::find(&mut entries, &identity) {
         Some(entry) => {
@@ -125,8 +125,8 @@ fn attempt<'a>(
     }
     let object = prune(write, merged, &entries, &last);
     let found = compare(&types, live, &object, write.of);
-    let changed = write.filter(&found.changed());
-    let removed = write.filter(&found.removed);
+    let (changed, removed) = found.changed();
+    let (changed, removed) = (write.filter(changed), write.filter(removed));
     if !force {
         let disputed: Disputed<'a> = entries
             .iter()
@@ -141,7 +141,7 @@ fn attempt<'a>(
     take_from_others(&mut entries, Some(&identity), &changed, &removed);
     let object = (object != *live).then_some(object);
     if let Some(entry) = entries::find(&mut entries, &identity) {
-        entry.set = entries::stripped(&entry.set);
+        entry.set = entries::stripped(std::mem::take(&mut entry.set));
         if object.is_some() {
             entry.time = Some(Cow::Borrowed(write.now));
         }
@@ -198,11 +198,10 @@ fn beyond_last_applied<'a>(
     if !is_same_version || validate(&types, &config, write.of).is_err() {
         return disputed;
     }
-    let found = compare(&types, &config, live, write.of);
-    let allowed = fields_of(&types, &config, write.of)
-        .1
-        .difference(&found.changed())
-        .difference(&found.removed);
+    let (changed, removed) = compare(&types, &config, live, write.of).changed();
+    let mut allowed = fields_of(&types, &config, write.of).1;
+    allowed.subtract(&changed);
+    allowed.subtract(&removed);
     let left: Vec<_> = disputed
         .iter()
         .map(|(_, set)| paths(&set.difference(&allowed)))

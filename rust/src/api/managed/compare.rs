@@ -18,9 +18,9 @@ pub(super) struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// All that the new value has and the old one had not, or had otherwise.
-    pub fn changed(&self) -> Set<'a> {
-        self.modified.union(&self.added)
+    /// All that the new value has and the old one had not, or had otherwise; and what is gone.
+    pub fn changed(self) -> (Set<'a>, Set<'a>) {
+        (self.modified.joined(self.added), self.removed)
     }
 
     fn push(&mut self, element: &Element<'a>, inner: Difference<'a>) {

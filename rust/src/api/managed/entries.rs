@@ -51,9 +51,12 @@ impl<'a> Write<'a> {
     }
 
     /// What of a set this endpoint can write.
-    pub(super) fn filter(&self, set: &Set<'a>) -> Set<'a> {
+    pub(super) fn filter(&self, mut set: Set<'a>) -> Set<'a> {
         if self.only.is_empty() {
-            return set.difference_below(&Set::of_fields(self.reset.iter().copied()));
+            if !set.is_empty() {
+                set.subtract_below(&Set::of_fields(self.reset.iter().copied()));
+            }
+            return set;
         }
         let patterns: Vec<Vec<&str>> = self
             .only
@@ -61,7 +64,7 @@ impl<'a> Write<'a> {
             .map(|path| path.split('.').collect())
             .collect();
         let borrowed: Vec<&[&str]> = patterns.iter().map(Vec::as_slice).collect();
-        matching(set, &borrowed)
+        matching(&set, &borrowed)
     }
 
     pub(super) fn identity(&self, operation: Operation) -> Identity<'a> {
@@ -261,8 +264,9 @@ pub(super) fn find<'e, 'a>(
 }
 
 /// A set without what nobody owns.
-pub(super) fn stripped<'a>(set: &Set<'a>) -> Set<'a> {
-    set.difference(&Set::of_fields(STRIPPED))
+pub(super) fn stripped(mut set: Set<'_>) -> Set<'_> {
+    set.subtract(&Set::of_fields(STRIPPED));
+    set
 }
 
 /// Keep the number of update entries bounded: the oldest of each version become one.

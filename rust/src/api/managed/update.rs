@@ -1,6 +1,7 @@
 //! managedFields after a create, an update or a patch: the writer owns what it changed, everybody else loses just that.
 
-use super::compare::{Comparison, compare};
+use super::changed;
+use super::compare::compare;
 use super::entries::{self, Entries, Entry, Identity, Operation, Write};
 use super::set::Set;
 use super::value::{EMPTY, Value};
@@ -11,14 +12,13 @@ use super::value::{EMPTY, Value};
 /// managedFields itself (not through a subresource); `[{}]` and `[]` clear them. Fails when an object is no JSON or the stored
 /// managedFields are malformed.
 pub fn track(write: &Write<'_>, live: Option<&str>, new: &str) -> Result<Vec<u8>, String> {
-    let mut live_value = match live {
-        Some(source) => parse(source)?,
-        None => EMPTY.clone(),
+    let (mut live_value, mut new_value) = match live {
+        Some(live) => changed::read(live, new).map_err(|error| error.to_string())?,
+        None => (EMPTY.clone(), parse(new)?),
     };
-    let mut new_value = parse(new)?;
     let stored = take_managed(&mut live_value);
     let given = take_managed(&mut new_value);
-    // From here on everything borrows from the two sources.
+    // From here on everything borrows from the two sources, which have lost what is the same in both.
     let entries = decode(write, stored.as_ref(), given.as_ref());
     if entries.is_empty() && live.is_some() {
         return Ok(Vec::new());
@@ -81,14 +81,10 @@ pub(super) fn update<'a>(
 ) -> Result<Entries<'a>, String> {
     let types = write.types();
     let found = compare(&types, live, new, write.of);
-    let found = Comparison {
-        removed: write.filter(&found.removed),
-        modified: write.filter(&found.modified),
-        added: write.filter(&found.added),
-    };
-    let changed = found.changed();
-    take_from_others(&mut entries, None, &changed, &found.removed);
-    let own = entries::stripped(&changed);
+    let (changed, removed) = found.changed();
+    let (changed, removed) = (write.filter(changed), write.filter(removed));
+    take_from_others(&mut entries, None, &changed, &removed);
+    let own = entries::stripped(changed);
     if !own.is_empty() {
         add(&mut entries, write.identity(Operation::Update), own, write);
     }
@@ -107,10 +103,8 @@ pub(super) fn take_from_others<'a>(
         if except == Some(&entry.identity) {
             continue;
         }
-        entry.set = entry
-            .set
-            .difference(&entry.set.intersection(changed))
-            .difference(removed);
+        entry.set.subtract(changed);
+        entry.set.subtract(removed);
     }
     entries.retain(|entry| !entry.set.is_empty());
 }
@@ -118,7 +112,7 @@ pub(super) fn take_from_others<'a>(
 fn add<'a>(entries: &mut Entries<'a>, identity: Identity<'a>, own: Set<'a>, write: &Write<'a>) {
     match entries::find(entries, &identity) {
         Some(entry) => {
-            entry.set = entry.set.union(&own);
+            entry.set = std::mem::take(&mut entry.set).joined(own);
             entry.time = Some(write.now.into());
         }
         None => entries.push(Entry {
