@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from korch.apiserver.request_info import RequestInfo
 
@@ -39,6 +40,10 @@ class Metrics:
         )
         self._inflight = Gauge("apiserver_current_inflight_requests", "Requests being served.", ("request_kind",), registry=registry)
         self._watches = Gauge("apiserver_longrunning_requests", "Open watches and streams.", ("verb", "resource"), registry=registry)
+
+    def add(self, collector: Collector) -> None:
+        """Show what a part of the server counts by itself."""
+        self._registry.register(collector)
 
     def begin(self, info: RequestInfo) -> None:
         """A request has been taken in."""

@@ -7,7 +7,7 @@ import contextlib
 import ipaddress
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +35,7 @@ from korch.apiserver.store_routes import store_routes
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
+from korch.cmd.access_options import AccessOptions, access_options
 from korch.cmd.credentials import write_credentials
 from korch.cmd.datastore import DatastoreOptions, Leadership, datastore_options, open_storage
 from korch.cmd.etcd_front import etcd_front
@@ -73,6 +74,7 @@ class ServerOptions:
     with_scheduler: bool
     etcd_listen: str
     datastore: DatastoreOptions
+    access: AccessOptions = field(default_factory=AccessOptions)
 
 
 @click.command()
@@ -91,6 +93,7 @@ class ServerOptions:
 @click.option("--etcd-listen", default="", help="HOST:PORT for the etcd API of the store, over TLS; see pki/etcd in the data directory.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
 @datastore_options
+@access_options
 def server(
     data_dir: str | None,
     binds: tuple[str, ...],
@@ -105,6 +108,7 @@ def server(
     etcd_listen: str,
     log_level: str,
     datastore: DatastoreOptions,
+    access: AccessOptions,
 ) -> None:
     """Run the API server, with controllers and scheduler unless told otherwise."""
     configure(level=log_level)
@@ -122,6 +126,7 @@ def server(
         with_scheduler=not without_scheduler,
         etcd_listen=etcd_listen,
         datastore=datastore,
+        access=access,
     )
     layout = Layout.at(data_dir)
     layout.make()
@@ -174,6 +179,9 @@ class Server:
                 tokens=self._tokens,
                 front_proxy=self._front_proxy(),
                 identity=self._leadership.identity,
+                auditor=options.access.auditor(runtime.clock),
+                seats=options.access.seats,
+                request_timeout_s=options.access.request_timeout_s,
                 routes=[
                     *join_routes(self._authority, self._authenticator),
                     *store_routes(self._storage.native, self._authenticator, layout.run, figures),

@@ -12,7 +12,7 @@ from typing import Any
 from korch.api.errors import BadRequest, Conflict, Invalid, NotFound, invalid, required
 from korch.apiserver.authn.service_account_tokens import Bound, Lookup, ServiceAccountTokens
 from korch.apiserver.authz.rules import Rule
-from korch.apiserver.identity import Authorizer, User
+from korch.apiserver.identity import Authorizer, User, user_info
 from korch.apiserver.request_info import RequestInfo
 from korch.runtime.clock import rfc3339
 from korch.runtime.rng import Rng
@@ -22,18 +22,6 @@ _EXPIRATION_S_MAX = 1 << 32
 _EXPIRATION_S_DEFAULT = 3600
 # Kinds a token can be bound to -> their plural.
 _BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
-
-
-def user_info(user: User) -> dict[str, Any]:
-    """Return authentication.k8s.io/v1 UserInfo."""
-    info: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info
 
 
 def review_token(review: dict[str, Any], tokens: ServiceAccountTokens) -> dict[str, Any]:
