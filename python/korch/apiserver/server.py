@@ -8,7 +8,7 @@ objects right and ends the open watches when it is cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ from korch.apiserver.allocation import ServiceAllocator
 from korch.apiserver.audit.auditor import Auditor
 from korch.apiserver.audit.client import AuditedClient
 from korch.apiserver.authn import reviews
+from korch.apiserver.authn.bearer import BearerTokens, ServiceAccountSource
 from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
 from korch.apiserver.authz.escalation import EscalationCheck
 from korch.apiserver.authz.node import node_of
@@ -116,8 +117,8 @@ class ServerConfig:
     # Seats of flow control; 0 switches it off.
     seats: int = SEATS_DEFAULT
     request_timeout_s: float = REQUEST_TIMEOUT_S_DEFAULT
-    # Asks others about the credentials in some headers, before `authenticator` is asked.
-    resolve: Callable[[Mapping[str, str]], Awaitable[None]] | None = None
+    # Answers TokenReviews, with more than `tokens` know; what it has to ask others is asked before `authenticator` is.
+    bearer: BearerTokens | None = None
     front_proxy: FrontProxy = field(default_factory=FrontProxy)
 
 
@@ -199,7 +200,7 @@ class ApiServer:
             authorizer=config.authorizer,
             auditor=config.auditor,
             flow=self.flow,
-            resolve=config.resolve,
+            resolve=config.bearer.resolve_headers if config.bearer is not None and config.bearer.is_remote else None,
             request_timeout_s=config.request_timeout_s,
         )
         return inner, self._front(inner, guards)
@@ -357,7 +358,8 @@ class ApiServer:
                 request, namespace, name, tokens=tokens, lookup=self.uid_of, node_of=self._node_of, rng=self._runtime.rng
             )
 
-        answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, tokens)
+        bearer = self._config.bearer or BearerTokens([ServiceAccountSource(tokens)], audiences=tokens.audiences)
+        answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, bearer)
         answerers["", "serviceaccounts", "token"] = request_token
 
     def add_component(self, name: str, problem: Callable[[], str]) -> None:

@@ -15,6 +15,8 @@ from korch.apiserver.audit.policy import BadPolicy, Policy, load
 from korch.apiserver.flowcontrol.flow_control import SEATS_DEFAULT
 from korch.apiserver.go_duration import parse_duration
 from korch.apiserver.guards import REQUEST_TIMEOUT_S_DEFAULT
+from korch.cmd import authentication_options
+from korch.cmd.authentication_options import AuthenticationOptions
 from korch.runtime.clock import Clock
 
 _OPTIONS = (
@@ -40,6 +42,7 @@ class AccessOptions:
     audit_log: LogOptions = field(default_factory=lambda: LogOptions(path=""))
     seats: int = SEATS_DEFAULT
     request_timeout_s: float = REQUEST_TIMEOUT_S_DEFAULT
+    authentication: AuthenticationOptions = field(default_factory=AuthenticationOptions)
 
     def policy(self) -> Policy | None:
         """Return the audit policy, None when nothing is told of. Raises click.ClickException for a bad one."""
@@ -100,6 +103,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
             audit_log=log,
             seats=max_requests_inflight + max_mutating_requests_inflight if enable_priority_and_fairness else 0,
             request_timeout_s=timeout_s,
+            authentication=authentication_options.read({name: others.pop(name) for name in authentication_options.NAMES}),
         )
         # A bad policy is told of before anything is opened.
         access.policy()
@@ -107,7 +111,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     gather.__doc__ = command.__doc__
     gather.__name__ = command.__name__
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, *authentication_options.OPTIONS)):
         gather = option(gather)
     gather.__click_params__ = getattr(command, "__click_params__", []) + gather.__click_params__  # type: ignore[attr-defined]
     return gather

@@ -21,6 +21,8 @@ from korch._core import native
 from korch.api.errors import NotFound
 from korch.apiserver.aggregation.connection import FrontProxy
 from korch.apiserver.authn.authenticator import ClusterAuthenticator
+from korch.apiserver.authn.bearer import BearerTokens, ServiceAccountSource
+from korch.apiserver.authn.bootstrap_tokens import NAMESPACE, BootstrapTokens
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, ServiceAccountTokens
 from korch.apiserver.authz.chain import Chain
 from korch.apiserver.authz.node import NodeAuthorizer
@@ -161,7 +163,8 @@ class Server:
             clock=runtime.clock,
             lookup=self._uid_of,
         )
-        self._authenticator = ClusterAuthenticator(self._tokens, layout.token.read_text().strip())
+        bearer = self._bearer_tokens()
+        self._authenticator = ClusterAuthenticator(bearer, layout.token.read_text().strip())
         rbac = Rbac(self._storage)
         host, _, port = options.advertise.rpartition(":")
         self._api = ApiServer(
@@ -177,6 +180,7 @@ class Server:
                 authorizer=Chain([SuperUsers(), NodeAuthorizer(self._storage), rbac]),
                 rbac=rbac,
                 tokens=self._tokens,
+                bearer=bearer,
                 front_proxy=self._front_proxy(),
                 identity=self._leadership.identity,
                 auditor=options.access.auditor(runtime.clock),
@@ -346,6 +350,18 @@ class Server:
         if record is None:
             raise NotFound("", plural, name)
         return orjson.loads(record.value)
+
+    def _bearer_tokens(self) -> BearerTokens:
+        audiences, clock = self._tokens.audiences, self._runtime.clock
+        bootstrap = BootstrapTokens(self._bootstrap_secret, clock, audiences=audiences)
+        remote = self._options.access.authentication.sources(clock, audiences)
+        return BearerTokens([ServiceAccountSource(self._tokens), bootstrap], audiences=audiences, remote=remote)
+
+    def _bootstrap_secret(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._object("secrets", NAMESPACE, name)
+        except NotFound:
+            return None
 
     def _uid_of(self, plural: str, namespace: str, name: str) -> str:
         try:

@@ -35,6 +35,7 @@ from korch.controllers.root_ca import RootCaController
 from korch.controllers.serviceaccount import ServiceAccountController
 from korch.controllers.statefulset import StatefulSetController
 from korch.controllers.taint_eviction import TaintEvictionController
+from korch.controllers.token_cleaner import TokenCleaner
 from korch.runtime.context import Runtime
 
 __all__ = ["ControllerConfig", "all_controllers"]
@@ -57,6 +58,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     ServiceAccountController,
     StatefulSetController,
     TaintEvictionController,
+    TokenCleaner,
 )
 _CONFIGURED = (
     CertificateController,

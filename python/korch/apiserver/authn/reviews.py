@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from korch.api.errors import BadRequest, Conflict, Invalid, NotFound, invalid, required
+from korch.apiserver.authn.bearer import BearerTokens, TokenRejected
 from korch.apiserver.authn.service_account_tokens import Bound, Lookup, ServiceAccountTokens
 from korch.apiserver.authz.rules import Rule
 from korch.apiserver.identity import Authorizer, User, user_info
@@ -24,23 +25,19 @@ _EXPIRATION_S_DEFAULT = 3600
 _BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
 
-def review_token(review: dict[str, Any], tokens: ServiceAccountTokens) -> dict[str, Any]:
+async def review_token(review: dict[str, Any], bearer: BearerTokens) -> dict[str, Any]:
     """Return the TokenReview with its status. Raises Invalid when spec.token is missing."""
     spec = review.get("spec") or {}
-    token = spec.get("token")
+    token = str(spec.get("token") or "")
     if not token:
         raise Invalid("authentication.k8s.io", "TokenReview", "", [required("spec.token", "a token must be specified")])
-    audiences: Sequence[str] = spec.get("audiences") or []
-    user = tokens.authenticate(str(token), audiences)
-    if user is None:
-        status: dict[str, Any] = {"user": {}, "error": "invalid bearer token"}
+    await bearer.resolve(token)
+    try:
+        found = bearer.identify(token, spec.get("audiences") or [])
+    except TokenRejected as error:
+        status: dict[str, Any] = {"user": {}, "error": str(error)}
     else:
-        found = tokens.audiences_of(str(token))
-        status = {
-            "authenticated": True,
-            "user": user_info(user),
-            "audiences": [one for one in found if one in (audiences or tokens.audiences)],
-        }
+        status = {"authenticated": True, "user": user_info(found.user), "audiences": list(found.audiences)}
     return {**review, "status": status}
 
 
