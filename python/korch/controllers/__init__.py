@@ -14,6 +14,7 @@ from korch.client.protocol import Client
 from korch.controllers.certificates import CertificateController
 from korch.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from korch.controllers.config import ControllerConfig
+from korch.controllers.cronjob import CronJobController
 from korch.controllers.daemonset import DaemonSetController
 from korch.controllers.deployment import DeploymentController
 from korch.controllers.disruption import DisruptionController
@@ -47,6 +48,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     PvcProtectionController,
     DisruptionController,
     ResourceQuotaController,
+    CronJobController,
     DaemonSetController,
     DeploymentController,
     EndpointSliceController,
