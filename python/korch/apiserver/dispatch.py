@@ -5,7 +5,7 @@ HTTP and the in-process client both come through here, so both see the same kind
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from korch.api.errors import BadRequest, MethodNotAllowed, NoSuchPath, NotFound
@@ -22,7 +22,7 @@ from korch.resources.resource import Resource
 Object = dict[str, Any]
 
 # Answers a posted object that is not stored (a review, a token request) with the object to send back.
-Answerer = Callable[[Target, Object], Object]
+Answerer = Callable[[Target, Object], Object | Awaitable[Object]]
 
 
 class Dispatch:
@@ -147,7 +147,8 @@ class Dispatch:
         if resource.is_virtual:
             objects.check_address(resource, obj, target.namespace, "")
         await self.pipeline.admit_creation(target, obj, warnings)
-        return Outcome(dump(answerer(target, obj)), 201, warnings)
+        answer = answerer(target, obj)
+        return Outcome(dump(answer if isinstance(answer, dict) else await answer), 201, warnings)
 
     def _shows_parent(self, target: Target) -> bool:
         """Whether the subresource is a view of the whole object, as ephemeralcontainers is."""

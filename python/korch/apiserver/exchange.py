@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from copy import copy
 from typing import Any
 from urllib.parse import parse_qsl
 
 from korch.api.errors import ApiError
+from korch.apiserver.audit.record import Record
 from korch.apiserver.body import check_size
 from korch.apiserver.encoding import dump
+from korch.apiserver.flowcontrol.flow_control import Seat
 from korch.apiserver.identity import User
 from korch.apiserver.request_info import RequestInfo
 from korch.runtime.offload import Offload
@@ -62,18 +65,30 @@ class Exchange:
         info: RequestInfo,
         user: User,
         offload: Offload,
+        audit_id: str = "",
     ) -> None:
         self.scope = scope
         self.headers = headers
         self.query = query
         self.info = info
         self.user = user
+        self.audit_id = audit_id
         # Sent with whatever is answered.
         self.warnings: list[str] = []
+        self.marks: Sequence[tuple[bytes, bytes]] = ()
+        # What is told of this request, and the seat that it holds; see `guards`.
+        self.record: Record | None = None
+        self.seat: Seat | None = None
         self._receive = receive
         self._send = send
         self._offload = offload
         self._is_started = False
+
+    def sent_by(self, send: Any) -> Exchange:
+        """Return the same exchange with another way to answer."""
+        other = copy(self)
+        other._send = send
+        return other
 
     async def body(self) -> bytes:
         """Return the whole request body. Raises RequestEntityTooLarge, Disconnected."""
@@ -91,7 +106,10 @@ class Exchange:
             check_size(size)
             chunks.append(chunk)
             if not message.get("more_body"):
-                return b"".join(chunks) if len(chunks) > 1 else chunks[0]
+                body = b"".join(chunks) if len(chunks) > 1 else chunks[0]
+                if self.record is not None:
+                    self.record.request_body(body)
+                return body
 
     async def respond(
         self,
@@ -103,6 +121,8 @@ class Exchange:
         headers: Mapping[str, str] = {},
     ) -> None:
         """Send a whole answer; big ones are compressed when the client takes that."""
+        if self.record is not None:
+            self.record.response_body(body)
         sent = {"content-type": content_type, "cache-control": "no-cache, private"} | {key.lower(): value for key, value in headers.items()}
         if len(body) >= GZIP_BYTES_MIN and "gzip" in self.headers.get("accept-encoding", ""):
             body = await self._offload.run(gzip.compress, body, _GZIP_LEVEL)
@@ -119,12 +139,17 @@ class Exchange:
         await self.respond(dump(error.status()), code=error.code, headers=error.headers)
 
     async def stream(self, chunks: AsyncIterator[bytes], *, content_type: str, closing: asyncio.Event) -> None:
-        """Send chunks as they come, until they end, the client goes, or `closing` is set. Headers go out at once."""
+        """Send chunks as they come, until they end, the client goes, or `closing` is set. Headers go out at once.
+
+        From the first chunk on the request holds no seat: what it costs to begin a watch has been paid.
+        """
         await self._start(200, {"content-type": content_type, "cache-control": "no-cache, private"}, ())
         await self._send({"type": "http.response.body", "body": b"", "more_body": True})
 
         async def pump() -> None:
             async for chunk in chunks:
+                if self.seat is not None:
+                    self.seat.release()
                 if chunk:
                     await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -23,21 +22,22 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from korch._core import native
-from korch.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NoSuchPath
-from korch.apiserver.authn.impersonation import impersonated
+from korch.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NoSuchPath, Timeout
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.document import Answer
 from korch.apiserver.encoding import dump
 from korch.apiserver.exchange import GZIP_BYTES_MIN, Disconnected, Exchange, headers_of, query_of
+from korch.apiserver.flowcontrol.flow_control import Refused
 from korch.apiserver.grants import ASK_HEADER, GRANT_HEADER, grant
+from korch.apiserver.guards import Guards, is_long_running, late
 from korch.apiserver.health import Health
-from korch.apiserver.identity import Authenticator, Authorizer, User, forbidden
+from korch.apiserver.identity import User
 from korch.apiserver.metrics import CONTENT_TYPE, Metrics
 from korch.apiserver.openapi import OpenAPI
 from korch.apiserver.request_info import RequestInfo, is_true, parse
 from korch.apiserver.resource_endpoint import ResourceEndpoint, refuse_socket
-from korch.apiserver.selection import selected_name
 from korch.resources.resource import Catalogue
+from korch.runtime import tasks
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
 
@@ -66,23 +66,13 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Front:
-    """ASGI: identity, permission, metrics and errors around `inner`."""
+    """ASGI: identity, permission, fairness, deadlines, metrics and errors around `inner`."""
 
-    def __init__(
-        self,
-        inner: Any,
-        *,
-        runtime: Runtime,
-        authenticator: Authenticator,
-        authorizer: Authorizer,
-        metrics: Metrics,
-        catalogue: Catalogue,
-    ) -> None:
+    def __init__(self, inner: Any, *, runtime: Runtime, guards: Guards, metrics: Metrics, catalogue: Catalogue) -> None:
         self._inner = inner
         self._catalogue = catalogue
         self._runtime = runtime
-        self._authenticator = authenticator
-        self._authorizer = authorizer
+        self._guards = guards
         self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -96,26 +86,60 @@ class Front:
             scope = {**scope, "path": scope["path"].rstrip("/")}
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send, headers, query, info)
-            return
+        else:
+            await self._request(scope, receive, send, headers, query, info)
+
+    async def _request(self, scope: Any, receive: Any, send: Any, headers: Any, query: Any, info: RequestInfo) -> None:
         started = self._runtime.clock.monotonic()
         code = 0
+        is_late = False
 
         async def counted(message: Any) -> None:
+            if not is_late:
+                await answer(message)
+
+        async def answer(message: Any) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"audit-id", audit_id)]
+                message["headers"] = [*message.get("headers", ()), (b"audit-id", audit_id.encode()), *exchange.marks]
                 if code == 200 and ASK_HEADER in headers:
                     message["headers"] += self._grant(headers, info, exchange.user)
+                if exchange.record is not None and is_long_running(info):
+                    exchange.record.started(code)
             await send(message)
 
-        audit_id = self._runtime.rng.uid().encode()
-        exchange = Exchange(scope, receive, counted, headers=headers, query=query, info=info, user=User(""), offload=self._runtime.offload)
+        async def give_up() -> None:
+            nonlocal is_late
+            if code == 0:
+                # The work goes on to its own end, but nobody hears of it any more.
+                is_late = True
+                await exchange.sent_by(answer).refuse(Timeout(f"Timeout: {late(info)}"))
+
+        audit_id = headers.get("audit-id") or self._runtime.rng.uid()
+        exchange = Exchange(
+            scope,
+            receive,
+            counted,
+            headers=headers,
+            query=query,
+            info=info,
+            user=User(""),
+            offload=self._runtime.offload,
+            audit_id=audit_id,
+        )
         self._metrics.begin(info)
+        deadline = None
         try:
-            exchange.user = self._admitted(scope, headers, info)
+            budget_s = self._guards.budget_s(info, query)
+            if budget_s:
+                deadline = asyncio.get_running_loop().call_later(budget_s, lambda: tasks.spawn(give_up(), name="late answer"))
+            await self._guards.admit(exchange, scope)
             scope[_EXCHANGE] = exchange
             await self._inner(scope, receive, counted)
+        except Refused as error:
+            exchange.marks = error.marks
+            await _send_busy(exchange, error)
         except ApiError as error:
             if code == 0:
                 await exchange.refuse(error)
@@ -123,37 +147,65 @@ class Front:
             code = code or 499
         except Exception as error:
             log.error("request failed", path=info.path, verb=info.verb, exc_info=error)
+            if exchange.record is not None:
+                exchange.record.panicked()
             if code == 0:
                 await exchange.refuse(bug(error))
         finally:
-            seconds = self._runtime.clock.monotonic() - started
-            self._metrics.end(info, code=code or 500, seconds=seconds, is_dry_run="dryRun" in query)
+            if deadline is not None:
+                deadline.cancel()
+            self._end(exchange, code, started)
+
+    def _end(self, exchange: Exchange, code: int, started: float) -> None:
+        if exchange.seat is not None:
+            exchange.seat.release()
+        if exchange.record is not None:
+            exchange.record.complete(code)
+        seconds = self._runtime.clock.monotonic() - started
+        self._metrics.end(exchange.info, code=code or 500, seconds=seconds, is_dry_run="dryRun" in exchange.query)
 
     async def _socket(self, scope: Any, receive: Any, send: Any, headers: Any, query: Any, info: RequestInfo) -> None:
-        socket = WebSocket(scope, receive, send)
+        audit_id = headers.get("audit-id") or self._runtime.rng.uid()
+        offload = self._runtime.offload
+        exchange = Exchange(
+            scope, receive, send, headers=headers, query=query, info=info, user=User(""), offload=offload, audit_id=audit_id
+        )
+        code = 0
+
+        async def noted(message: Any) -> None:
+            nonlocal code
+            if message["type"] == "websocket.accept" or message["type"].endswith("response.start"):
+                code = message.get("status", 101)
+                if exchange.record is not None:
+                    exchange.record.started(code)
+            await send(message)
+
+        socket = WebSocket(scope, receive, noted)
         try:
-            user = self._admitted(scope, headers, info)
+            user = await self._guards.admit(exchange, scope)
             scope[_EXCHANGE] = (user, query, info)
-            await self._inner(scope, receive, send)
+            await self._inner(scope, receive, noted)
         except ApiError as error:
             await refuse_socket(socket, error)
+        finally:
+            if exchange.seat is not None:
+                exchange.seat.release()
+            if exchange.record is not None:
+                exchange.record.complete(code)
 
     def _grant(self, headers: dict[str, str], info: RequestInfo, user: User) -> list[tuple[bytes, bytes]]:
-        found = grant(headers, info, user, authorizer=self._authorizer, catalogue=self._catalogue)
+        auditor = self._guards.auditor
+        if auditor is not None and auditor.may_tell(user, info):
+            # What is told of must pass here every time.
+            return []
+        found = grant(headers, info, user, authorizer=self._guards.authorizer, catalogue=self._catalogue)
         return [] if found is None else [(GRANT_HEADER.encode(), found)]
 
-    def _admitted(self, scope: Any, headers: dict[str, str], info: RequestInfo) -> User:
-        """Return who asks, or whom he may act as. Raises Unauthorized, Forbidden, BadRequest."""
-        user = self._authenticator.authenticate(headers)
-        if any(name.startswith("impersonate-") for name in headers):
-            user = impersonated(user, scope["headers"], self._authorizer)
-        if info.field_selector and not info.name and (name := selected_name(info.field_selector)):
-            # Rules that name objects hold for lists of one object too.
-            info = replace(info, name=name)
-        verdict = self._authorizer.authorize(user, info)
-        if not verdict.is_allowed:
-            raise forbidden(user, info, verdict.reason)
-        return user
+
+async def _send_busy(exchange: Exchange, error: Refused) -> None:
+    """Refuse as upstream does, in plain text."""
+    headers = {**error.headers, "x-content-type-options": "nosniff"}
+    await exchange.respond(f"{error.message}\n".encode(), code=error.code, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def bug(error: Exception) -> ApiError:

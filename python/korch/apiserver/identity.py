@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from korch.api.errors import ApiError, Forbidden
 from korch.apiserver.request_info import RequestInfo
@@ -70,6 +70,18 @@ class AllowEverybody:
     def authorize(self, user: User, request_info: RequestInfo) -> Verdict:
         """Allow it."""
         return ALLOWED
+
+
+def user_info(user: User) -> dict[str, Any]:
+    """Return authentication.k8s.io/v1 UserInfo."""
+    info: dict[str, Any] = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.groups:
+        info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info
 
 
 def forbidden(user: User, info: RequestInfo, reason: str) -> ApiError:

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from korch.apiserver.request_info import RequestInfo
 
@@ -42,6 +43,10 @@ class Metrics:
         self._reading, self._changing = self._inflight.labels("readOnly"), self._inflight.labels("mutating")
         # The series of a line, found once: finding them costs more than counting.
         self._series: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
+
+    def add(self, collector: Collector) -> None:
+        """Show what a part of the server counts by itself."""
+        self._registry.register(collector)
 
     def begin(self, info: RequestInfo) -> None:
         """A request has been taken in."""

@@ -19,6 +19,7 @@ from korch._core import native
 from korch.api.errors import ApiError
 from korch.apiserver.admission import Admission
 from korch.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
+from korch.apiserver.admission.configurations import Configurations
 from korch.apiserver.admission.default_ingress_class import DefaultIngressClass
 from korch.apiserver.admission.default_storage_class import DefaultStorageClass
 from korch.apiserver.admission.default_toleration_seconds import TOLERATION_S_DEFAULT, DefaultTolerationSeconds
@@ -39,7 +40,10 @@ from korch.apiserver.aggregation.connection import Connector, FrontProxy
 from korch.apiserver.aggregation.proxy import AggregationProxy
 from korch.apiserver.aggregation.registry import AggregatedApis
 from korch.apiserver.allocation import ServiceAllocator
+from korch.apiserver.audit.auditor import Auditor
+from korch.apiserver.audit.client import AuditedClient
 from korch.apiserver.authn import reviews
+from korch.apiserver.authn.bearer import BearerTokens, ServiceAccountSource
 from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
 from korch.apiserver.authz.escalation import EscalationCheck
 from korch.apiserver.authz.node import node_of
@@ -51,6 +55,9 @@ from korch.apiserver.codec import Codec
 from korch.apiserver.crd.registry import CustomKinds
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.dispatch import Dispatch
+from korch.apiserver.flowcontrol.flow_control import SEATS_DEFAULT, FlowControl
+from korch.apiserver.flowcontrol.flow_metrics import FlowMetrics
+from korch.apiserver.guards import REQUEST_TIMEOUT_S_DEFAULT, Guards
 from korch.apiserver.health import Health
 from korch.apiserver.http import EXCHANGE_KEY, Documents, Front, build_app
 from korch.apiserver.identity import APISERVER, AllowEverybody, Authenticator, Authorizer, User
@@ -65,6 +72,7 @@ from korch.apiserver.resource_endpoint import ResourceEndpoint
 from korch.apiserver.shared import SharedDispatch
 from korch.apiserver.system_objects import missing_objects
 from korch.apiserver.webhook_client import WebhookClient
+from korch.client.protocol import Client
 from korch.resources.openapi import native_schema
 from korch.resources.resource import Catalogue
 from korch.runtime.context import Runtime
@@ -105,6 +113,12 @@ class ServerConfig:
     toleration_s: int = TOLERATION_S_DEFAULT
     identity: str = ""
     routes: Sequence[BaseRoute] = ()
+    auditor: Auditor | None = None
+    # Seats of flow control; 0 switches it off.
+    seats: int = SEATS_DEFAULT
+    request_timeout_s: float = REQUEST_TIMEOUT_S_DEFAULT
+    # Answers TokenReviews, with more than `tokens` know; what it has to ask others is asked before `authenticator` is.
+    bearer: BearerTokens | None = None
     front_proxy: FrontProxy = field(default_factory=FrontProxy)
 
 
@@ -144,6 +158,7 @@ class ApiServer:
         self._add_reviews()
         self._rebuild_services()
         self.metrics = Metrics()
+        self.flow = self._flow_control(config)
         where = {"address": config.advertise_host, "port": config.advertise_port}
         peers = (
             Peers(self.client(APISERVER), runtime, identity=config.identity or runtime.rng.uid(), **where) if storage.is_shared else None
@@ -180,15 +195,43 @@ class ApiServer:
         )
         own = build_app(documents, self.endpoint, config.routes, self._runtime)
         inner = AggregationProxy(own, self.aggregated, self.webhooks, EXCHANGE_KEY)
-        front = Front(
-            inner,
-            runtime=self._runtime,
+        guards = Guards(
             authenticator=config.authenticator,
             authorizer=config.authorizer,
-            metrics=self.metrics,
-            catalogue=self._catalogue,
+            auditor=config.auditor,
+            flow=self.flow,
+            resolve=config.bearer.resolve_headers if config.bearer is not None and config.bearer.is_remote else None,
+            request_timeout_s=config.request_timeout_s,
         )
-        return inner, front
+        return inner, self._front(inner, guards)
+
+    def _front(self, inner: AggregationProxy, guards: Guards) -> Front:
+        return Front(inner, runtime=self._runtime, guards=guards, metrics=self.metrics, catalogue=self._catalogue)
+
+    def _flow_control(self, config: ServerConfig) -> FlowControl | None:
+        if not config.seats:
+            return None
+        group = "flowcontrol.apiserver.k8s.io"
+        schemas = Configurations(self._storage, self._catalogue, group, "flowschemas")
+        levels = Configurations(self._storage, self._catalogue, group, "prioritylevelconfigurations")
+        flow = FlowControl(
+            schemas.all,
+            levels.all,
+            self._runtime.clock,
+            self._count,
+            total_seats=config.seats,
+            wait_s_max=config.request_timeout_s / 4,
+        )
+        self.metrics.add(FlowMetrics(flow))
+        return flow
+
+    def _count(self, group: str, version: str, plural: str, namespace: str) -> int:
+        """Return how many objects a collection holds."""
+        resource = self._catalogue.get(group, version, plural)
+        if resource is None:
+            return 0
+        prefix = resource.key_prefix(namespace)
+        return self._storage.native.count(prefix, prefix[:-1] + bytes([prefix[-1] + 1]))
 
     @property
     def connectors(self) -> dict[tuple[str, str], Any]:
@@ -200,9 +243,11 @@ class ApiServer:
         """WebSocket handlers `async (socket, info) -> None` by (plural, subresource)."""
         return self.endpoint.socket_connectors
 
-    def client(self, user: User = APISERVER) -> LocalClient:
+    def client(self, user: User = APISERVER) -> Client:
         """Return a client of this server, in this process, acting as `user`."""
-        return LocalClient(self.dispatch, user, self._runtime.rng, self._raw)
+        client = LocalClient(self.dispatch, user, self._runtime.rng, self._raw)
+        auditor = self._config.auditor
+        return client if auditor is None else AuditedClient(client, user, auditor, self._runtime.rng)
 
     def get_object(self, plural: str, namespace: str, name: str) -> Object:
         """Return an object of the core group. Raises NotFound."""
@@ -313,7 +358,8 @@ class ApiServer:
                 request, namespace, name, tokens=tokens, lookup=self.uid_of, node_of=self._node_of, rng=self._runtime.rng
             )
 
-        answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, tokens)
+        bearer = self._config.bearer or BearerTokens([ServiceAccountSource(tokens)], audiences=tokens.audiences)
+        answerers["authentication.k8s.io", "tokenreviews", ""] = lambda _target, review: reviews.review_token(review, bearer)
         answerers["", "serviceaccounts", "token"] = request_token
 
     def add_component(self, name: str, problem: Callable[[], str]) -> None:
@@ -398,6 +444,4 @@ class ApiServer:
     def _application_for(self, user: User) -> Front:
         """Return the whole application for one user who has proven it otherwise (an in-process client)."""
         trusted = AllowEverybody(user)
-        return Front(
-            self._inner, runtime=self._runtime, authenticator=trusted, authorizer=trusted, metrics=self.metrics, catalogue=self._catalogue
-        )
+        return self._front(self._inner, Guards(authenticator=trusted, authorizer=trusted, auditor=self._config.auditor))

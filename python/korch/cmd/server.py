@@ -8,7 +8,7 @@ import gc
 import ipaddress
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +22,8 @@ from korch._core import native
 from korch.api.errors import NotFound
 from korch.apiserver.aggregation.connection import FrontProxy
 from korch.apiserver.authn.authenticator import ClusterAuthenticator
+from korch.apiserver.authn.bearer import BearerTokens, ServiceAccountSource
+from korch.apiserver.authn.bootstrap_tokens import NAMESPACE, BootstrapTokens
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, ServiceAccountTokens
 from korch.apiserver.authz.chain import Chain
 from korch.apiserver.authz.node import NodeAuthorizer
@@ -36,6 +38,7 @@ from korch.apiserver.store_routes import store_routes
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
+from korch.cmd.access_options import AccessOptions, access_options
 from korch.cmd.credentials import write_credentials
 from korch.cmd.datastore import DatastoreOptions, Leadership, datastore_options, open_storage
 from korch.cmd.etcd_front import etcd_front
@@ -74,6 +77,7 @@ class ServerOptions:
     with_scheduler: bool
     etcd_listen: str
     datastore: DatastoreOptions
+    access: AccessOptions = field(default_factory=AccessOptions)
 
 
 @click.command()
@@ -92,6 +96,7 @@ class ServerOptions:
 @click.option("--etcd-listen", default="", help="HOST:PORT for the etcd API of the store, over TLS; see pki/etcd in the data directory.")
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
 @datastore_options
+@access_options
 def server(
     data_dir: str | None,
     binds: tuple[str, ...],
@@ -106,6 +111,7 @@ def server(
     etcd_listen: str,
     log_level: str,
     datastore: DatastoreOptions,
+    access: AccessOptions,
 ) -> None:
     """Run the API server, with controllers and scheduler unless told otherwise."""
     configure(level=log_level)
@@ -123,6 +129,7 @@ def server(
         with_scheduler=not without_scheduler,
         etcd_listen=etcd_listen,
         datastore=datastore,
+        access=access,
     )
     layout = Layout.at(data_dir)
     layout.make()
@@ -157,7 +164,8 @@ class Server:
             clock=runtime.clock,
             lookup=self._uid_of,
         )
-        self._authenticator = ClusterAuthenticator(self._tokens, layout.token.read_text().strip())
+        bearer = self._bearer_tokens()
+        self._authenticator = ClusterAuthenticator(bearer, layout.token.read_text().strip())
         rbac = Rbac(self._storage)
         host, _, port = options.advertise.rpartition(":")
         self._api = ApiServer(
@@ -173,8 +181,12 @@ class Server:
                 authorizer=Chain([SuperUsers(), NodeAuthorizer(self._storage), rbac]),
                 rbac=rbac,
                 tokens=self._tokens,
+                bearer=bearer,
                 front_proxy=self._front_proxy(),
                 identity=self._leadership.identity,
+                auditor=options.access.auditor(runtime.clock),
+                seats=options.access.seats,
+                request_timeout_s=options.access.request_timeout_s,
                 routes=[
                     *join_routes(self._authority, self._authenticator),
                     *store_routes(self._storage.native, self._authenticator, layout.run, figures),
@@ -341,6 +353,18 @@ class Server:
         if record is None:
             raise NotFound("", plural, name)
         return orjson.loads(record.value)
+
+    def _bearer_tokens(self) -> BearerTokens:
+        audiences, clock = self._tokens.audiences, self._runtime.clock
+        bootstrap = BootstrapTokens(self._bootstrap_secret, clock, audiences=audiences)
+        remote = self._options.access.authentication.sources(clock, audiences)
+        return BearerTokens([ServiceAccountSource(self._tokens), bootstrap], audiences=audiences, remote=remote)
+
+    def _bootstrap_secret(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._object("secrets", NAMESPACE, name)
+        except NotFound:
+            return None
 
     def _uid_of(self, plural: str, namespace: str, name: str) -> str:
         try:

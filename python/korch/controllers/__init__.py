@@ -14,6 +14,7 @@ from korch.client.protocol import Client
 from korch.controllers.certificates import CertificateController
 from korch.controllers.clusterrole_aggregation import ClusterRoleAggregationController
 from korch.controllers.config import ControllerConfig
+from korch.controllers.cronjob import CronJobController
 from korch.controllers.daemonset import DaemonSetController
 from korch.controllers.deployment import DeploymentController
 from korch.controllers.disruption import DisruptionController
@@ -35,6 +36,7 @@ from korch.controllers.root_ca import RootCaController
 from korch.controllers.serviceaccount import ServiceAccountController
 from korch.controllers.statefulset import StatefulSetController
 from korch.controllers.taint_eviction import TaintEvictionController
+from korch.controllers.token_cleaner import TokenCleaner
 from korch.runtime.context import Runtime
 
 __all__ = ["ControllerConfig", "all_controllers"]
@@ -46,6 +48,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     PvcProtectionController,
     DisruptionController,
     ResourceQuotaController,
+    CronJobController,
     DaemonSetController,
     DeploymentController,
     EndpointSliceController,
@@ -57,6 +60,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     ServiceAccountController,
     StatefulSetController,
     TaintEvictionController,
+    TokenCleaner,
 )
 _CONFIGURED = (
     CertificateController,

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from korch.api.errors import BadRequest, Conflict, Invalid, NotFound, Unauthorized
 from korch.apiserver.authn import reviews
 from korch.apiserver.authn.authenticator import ANONYMOUS, BOOTSTRAPPER, ClusterAuthenticator, user_of_certificate
+from korch.apiserver.authn.bearer import BearerTokens, ServiceAccountSource
 from korch.apiserver.authn.service_account_tokens import DEFAULT_ISSUER, Bound, ServiceAccountTokens
 from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.join import JoinRequest, issue_for
@@ -121,8 +122,12 @@ def test_what_is_no_join_token_is_named(text: str) -> None:
         parse_token(text)
 
 
+def bearer(tokens: ServiceAccountTokens) -> BearerTokens:
+    return BearerTokens([ServiceAccountSource(tokens)], audiences=tokens.audiences)
+
+
 def test_credentials_are_told_apart(tokens: ServiceAccountTokens) -> None:
-    authenticator = ClusterAuthenticator(tokens, "korch1.pin.secret")
+    authenticator = ClusterAuthenticator(bearer(tokens), "korch1.pin.secret")
     token = tokens.issue("default", "robot", "uid-1", audiences=[], expiration_s=3600, bound=None, token_id="t").token
     assert authenticator.authenticate({}) == ANONYMOUS
     assert authenticator.authenticate({"authorization": "Bearer korch1.pin.secret"}) == BOOTSTRAPPER
@@ -149,10 +154,10 @@ def test_a_token_ends_with_its_time_its_account_or_its_pod(tokens: ServiceAccoun
     assert tokens.authenticate(token) is None
 
 
-def test_a_token_for_another_audience_is_not_ours(tokens: ServiceAccountTokens) -> None:
+async def test_a_token_for_another_audience_is_not_ours(tokens: ServiceAccountTokens) -> None:
     token = tokens.issue("default", "robot", "uid-1", audiences=["vault"], expiration_s=3600, bound=None, token_id="t").token
     assert tokens.authenticate(token) is None
-    status = reviews.review_token({"spec": {"token": token, "audiences": ["vault", "other"]}}, tokens)["status"]
+    status = (await reviews.review_token({"spec": {"token": token, "audiences": ["vault", "other"]}}, bearer(tokens)))["status"]
     assert status["authenticated"] is True
     assert status["audiences"] == ["vault"]
 

@@ -123,3 +123,17 @@ def test_an_endless_loop_ends() -> None:
     loop = native.CelExpression("o.all(a, o.all(b, o.all(c, true)))", ["o"])
     with pytest.raises(ValueError, match="operation cancelled: actual cost limit exceeded"):
         loop.evaluate([("o", native.CelValue(b"[" + b",".join([b"1"] * 200) + b"]"))])
+
+
+@on_server
+async def test_the_time_zone_of_a_cron_job_must_be_one(api: Api) -> None:
+    path = await api.namespace()
+    template = {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}
+
+    def job(zone: str) -> dict[str, Any]:
+        return {"metadata": {"name": "c"}, "spec": {"schedule": "* * * * *", "timeZone": zone, "jobTemplate": template}}
+
+    where = path.replace("/api/v1", "/apis/batch/v1") + "/cronjobs"
+    for zone, why in (("Mars/Olympus", "unknown time zone Mars/Olympus"), ("", "non-empty string"), ("Local", "explicit time zone")):
+        assert why in (await api.post(where, job(zone))).says[2]
+    assert (await api.post(where, job("Europe/Berlin"))).code == 201

@@ -13,6 +13,7 @@ import orjson
 from korch.api.errors import Forbidden, Invalid, invalid
 from korch.api.meta import at, labels_of
 from korch.apiserver.admission import AdmissionRequest
+from korch.apiserver.audit.record import annotate
 from korch.apiserver.records import Records
 from korch.resources.core import namespace
 from korch.resources.podspec.security import LEVELS, violations
@@ -64,6 +65,12 @@ class PodSecurity:
 
     def _evaluate(self, request: AdmissionRequest, pod: Object, labels: dict[str, str], *, is_pod: bool) -> None:
         enforced, warned = labels.get(f"{_PREFIX}enforce", "privileged"), labels.get(f"{_PREFIX}warn", "privileged")
+        if is_pod:
+            annotate(f"{_PREFIX}enforce-policy", f"{enforced}:{labels.get(f'{_PREFIX}enforce-version', 'latest')}")
+        audited = labels.get(f"{_PREFIX}audit", "privileged")
+        if audited in LEVELS and (found := violations(audited, pod)):
+            version = labels.get(f"{_PREFIX}audit-version", "latest")
+            annotate(f"{_PREFIX}audit-violations", f'would violate PodSecurity "{audited}:{version}": {found}')
         if is_pod and enforced in LEVELS and (found := violations(enforced, pod)):
             version = labels.get(f"{_PREFIX}enforce-version", "latest")
             name = request.name or at(pod, "metadata", "generateName") or ""

@@ -20,6 +20,7 @@ from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.admission.attributes import Variables
 from korch.apiserver.admission.configurations import Configurations
 from korch.apiserver.admission.matching import ConditionFailed, conditions_hold, matched, selected
+from korch.apiserver.audit.record import annotate
 from korch.apiserver.codec import Codec
 from korch.apiserver.records import Records, load
 from korch.resources.admissionregistration.matching import CONDITION_VARIABLES, compiled
@@ -67,15 +68,46 @@ class Policies:
         for due in self._due(request, variables, namespace_object):
             spec, actions = due.policy["spec"], at(due.binding, "spec", "validationActions") or ()
             variables.set("params", due.params)
+            if spec.get("auditAnnotations"):
+                try:
+                    self._tell_annotations(due, spec, variables)
+                except PolicyFailed as error:
+                    raise self._refused(request, due, str(error), "Invalid") from error
             for one in spec.get("validations") or ():
                 problem = self._problem(one, spec, variables)
                 if problem is None:
                     continue
+                if "Audit" in actions:
+                    self._tell(due, one, spec, problem)
                 if "Warn" in actions:
                     names = f"'{due.policy['metadata']['name']}' with binding '{due.binding['metadata']['name']}'"
                     request.warnings.append(f"Validation failed for {self._word} {names}: {problem}")
                 if "Deny" in actions:
                     raise self._refused(request, due, problem, one.get("reason") or "Invalid")
+
+    def _tell(self, due: _Due, validation: Mapping[str, Any], spec: Mapping[str, Any], problem: str) -> None:
+        """Note a failed validation in the audit event. Mirrors ValidationFailureValue."""
+        validations: list[Mapping[str, Any]] = list(spec.get("validations") or ())
+        failure = {
+            "message": problem,
+            "policy": due.policy["metadata"]["name"],
+            "binding": due.binding["metadata"]["name"],
+            "expressionIndex": validations.index(validation),
+            "validationActions": at(due.binding, "spec", "validationActions"),
+        }
+        annotate("validation.policy.admission.k8s.io/validation_failure", orjson.dumps([failure]).decode())
+
+    def _tell_annotations(self, due: _Due, spec: Mapping[str, Any], variables: Variables) -> None:
+        """Evaluate the policy's own audit annotations. Mirrors apiserver's validating policy: an empty result is no annotation."""
+        for one in spec.get("auditAnnotations") or ():
+            try:
+                value = self._evaluate(one["valueExpression"], "", spec, variables)
+            except ValueError as error:
+                if spec.get("failurePolicy") != "Ignore":
+                    raise PolicyFailed(str(error)) from error
+                continue
+            if isinstance(value, str) and value.strip():
+                annotate(f"{due.policy['metadata']['name']}/{one['key']}", value.strip())
 
     def mutate(self, request: AdmissionRequest, variables: Variables, namespace_object: NamespaceObject, replace: Any) -> bool:
         """Evaluate mutating policies; return whether they changed the object. `replace(request, body)` puts a changed one in place."""

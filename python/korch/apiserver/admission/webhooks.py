@@ -22,6 +22,8 @@ from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.admission.attributes import Variables, described
 from korch.apiserver.admission.configurations import Configurations
 from korch.apiserver.admission.matching import ConditionFailed, conditions_hold, matched, selected
+from korch.apiserver.audit.policy import Level
+from korch.apiserver.audit.record import annotate
 from korch.apiserver.webhook_client import WebhookClient, WebhookFailed
 from korch.resources.admissionregistration.matching import CONDITION_VARIABLES
 from korch.resources.resource import Catalogue, Resource
@@ -41,6 +43,8 @@ class _Due:
 
     webhook: Mapping[str, Any]
     resource: Resource
+    # The name of its configuration.
+    configuration: str
 
 
 class Webhooks:
@@ -65,21 +69,22 @@ class Webhooks:
 
     async def mutate(self, request: AdmissionRequest, variables: Variables, namespace_object: Callable[[], Object | None]) -> None:
         """Let mutating webhooks change the object. Raises ApiError."""
-        asked: list[tuple[_Due, int]] = []
-        changes = 0
+        asked: list[tuple[_Due, int, int]] = []
+        changes = index = 0
         for configuration in self._mutating.all():
             for webhook in configuration.get("webhooks") or ():
-                due = self._due(webhook, request, variables, namespace_object)
+                index += 1
+                due = self._due(configuration, webhook, request, variables, namespace_object)
                 if due is None:
                     continue
-                changed = await self._mutate_by(due, request)
+                changed = await self._mutate_by(due, request, f"round_0_index_{index - 1}")
                 changes += changed
-                asked.append((due, changes))
+                asked.append((due, changes, index - 1))
                 if changed:
                     variables.forget("object")
-        for due, seen in asked:
+        for due, seen, position in asked:
             if seen < changes and due.webhook.get("reinvocationPolicy") == "IfNeeded":
-                await self._mutate_by(due, request)
+                await self._mutate_by(due, request, f"round_1_index_{position}")
                 variables.forget("object")
 
     async def validate(self, request: AdmissionRequest, variables: Variables, namespace_object: Callable[[], Object | None]) -> None:
@@ -87,7 +92,7 @@ class Webhooks:
         due: list[_Due] = []
         for configuration in self._validating.all():
             for webhook in configuration.get("webhooks") or ():
-                found = self._due(webhook, request, variables, namespace_object)
+                found = self._due(configuration, webhook, request, variables, namespace_object)
                 due += [found] if found is not None else []
         if not due:
             return
@@ -97,7 +102,12 @@ class Webhooks:
                 raise result
 
     def _due(
-        self, webhook: Mapping[str, Any], request: AdmissionRequest, variables: Variables, namespace_object: Callable[[], Object | None]
+        self,
+        configuration: Object,
+        webhook: Mapping[str, Any],
+        request: AdmissionRequest,
+        variables: Variables,
+        namespace_object: Callable[[], Object | None],
     ) -> _Due | None:
         resource = matched(webhook.get("rules") or (), webhook.get("matchPolicy") or "Equivalent", request, self._catalogue)
         if resource is None or not selected(webhook, request, namespace_object):
@@ -109,12 +119,23 @@ class Webhooks:
                 return None
             name = request.name or "Unknown"
             raise Forbidden(request.resource.group, request.resource.plural, name, str(error)) from error
-        return _Due(webhook, resource) if holds else None
+        return _Due(webhook, resource, configuration["metadata"]["name"]) if holds else None
 
-    async def _mutate_by(self, due: _Due, request: AdmissionRequest) -> bool:
-        """Ask one mutating webhook; return whether it changed the object."""
+    async def _mutate_by(self, due: _Due, request: AdmissionRequest, turn: str) -> bool:
+        """Ask one mutating webhook; return whether it changed the object. `turn` tells its place, for the audit."""
         response = await self._ask(due, request)
-        if response is None or not response.get("patch") or request.obj is None:
+        if response is None:
+            return False
+        changed = self._change(due, request, response)
+        told: Object = {"configuration": due.configuration, "webhook": due.webhook["name"]}
+        annotate(f"mutation.webhook.admission.k8s.io/{turn}", orjson.dumps(told | {"mutated": changed}).decode())
+        if changed:
+            told |= {"patch": orjson.loads(base64.b64decode(response["patch"])), "patchType": "JSONPatch"}
+            annotate(f"patch.webhook.admission.k8s.io/{turn}", orjson.dumps(told).decode(), at_least=Level.REQUEST)
+        return changed
+
+    def _change(self, due: _Due, request: AdmissionRequest, response: Object) -> bool:
+        if not response.get("patch") or request.obj is None:
             return False
         name = due.webhook["name"]
         if response.get("patchType") != "JSONPatch":
@@ -149,10 +170,14 @@ class Webhooks:
             response = _response(answer, uid)
         except WebhookFailed as error:
             if webhook.get("failurePolicy") == "Ignore":
+                told = {"configuration": due.configuration, "webhook": name}
+                annotate(f"failed-open.webhook.admission.k8s.io/{name}", orjson.dumps(told).decode())
                 log.info("webhook failed, and is ignored", webhook=name, error=str(error))
                 return None
             raise InternalError(f'failed calling webhook "{name}": failed to call webhook: {error}') from error
         request.warnings += [str(one) for one in response.get("warnings") or ()]
+        for key, value in (response.get("auditAnnotations") or {}).items():
+            annotate(f"{name}/{key}", str(value))
         if not response.get("allowed"):
             raise denied(name, response.get("status"))
         return response

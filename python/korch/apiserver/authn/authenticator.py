@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from korch.api.errors import Unauthorized
-from korch.apiserver.authn.service_account_tokens import ServiceAccountTokens
+from korch.apiserver.authn.bearer import BearerTokens, TokenRejected
 from korch.apiserver.identity import User
 
 CERTIFICATE_HEADER = "x-korch-client-cert"
@@ -23,10 +23,10 @@ BOOTSTRAPPER = User(name="system:bootstrap:korch", groups=("system:bootstrappers
 
 
 class ClusterAuthenticator:
-    """Certificates of the cluster's CA, service account tokens, the join token. `join_token` "" switches joining off."""
+    """Certificates of the cluster's CA, bearer tokens of all kinds, the join token. `join_token` "" switches joining off."""
 
-    def __init__(self, tokens: ServiceAccountTokens, join_token: str = "") -> None:
-        self._tokens = tokens
+    def __init__(self, bearer: BearerTokens, join_token: str = "") -> None:
+        self._bearer = bearer
         self._join_token = join_token
 
     def authenticate(self, headers: Mapping[str, str]) -> User:
@@ -42,10 +42,10 @@ class ClusterAuthenticator:
             raise Unauthorized()
         if self._join_token and hmac.compare_digest(token.encode(), self._join_token.encode()):
             return BOOTSTRAPPER
-        user = self._tokens.authenticate(token)
-        if user is None:
-            raise Unauthorized()
-        return user
+        try:
+            return self._bearer.identify(token).user
+        except TokenRejected as error:
+            raise Unauthorized() from error
 
 
 @lru_cache(maxsize=4096)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from korch.api.errors import BadRequest, Conflict, Invalid, NotFound, invalid, required
+from korch.apiserver.authn.bearer import BearerTokens, TokenRejected
 from korch.apiserver.authn.service_account_tokens import Bound, Lookup, ServiceAccountTokens
 from korch.apiserver.authz.rules import Rule
-from korch.apiserver.identity import Authorizer, User
+from korch.apiserver.identity import Authorizer, User, user_info
 from korch.apiserver.request_info import RequestInfo
 from korch.runtime.clock import rfc3339
 from korch.runtime.rng import Rng
@@ -24,35 +25,19 @@ _EXPIRATION_S_DEFAULT = 3600
 _BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
 
-def user_info(user: User) -> dict[str, Any]:
-    """Return authentication.k8s.io/v1 UserInfo."""
-    info: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info
-
-
-def review_token(review: dict[str, Any], tokens: ServiceAccountTokens) -> dict[str, Any]:
+async def review_token(review: dict[str, Any], bearer: BearerTokens) -> dict[str, Any]:
     """Return the TokenReview with its status. Raises Invalid when spec.token is missing."""
     spec = review.get("spec") or {}
-    token = spec.get("token")
+    token = str(spec.get("token") or "")
     if not token:
         raise Invalid("authentication.k8s.io", "TokenReview", "", [required("spec.token", "a token must be specified")])
-    audiences: Sequence[str] = spec.get("audiences") or []
-    user = tokens.authenticate(str(token), audiences)
-    if user is None:
-        status: dict[str, Any] = {"user": {}, "error": "invalid bearer token"}
+    await bearer.resolve(token)
+    try:
+        found = bearer.identify(token, spec.get("audiences") or [])
+    except TokenRejected as error:
+        status: dict[str, Any] = {"user": {}, "error": str(error)}
     else:
-        found = tokens.audiences_of(str(token))
-        status = {
-            "authenticated": True,
-            "user": user_info(user),
-            "audiences": [one for one in found if one in (audiences or tokens.audiences)],
-        }
+        status = {"authenticated": True, "user": user_info(found.user), "audiences": list(found.audiences)}
     return {**review, "status": status}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
 from korch.api.duration import since
 from korch.api.errors import Cause, invalid, not_supported, required
 from korch.api.meta import at
@@ -53,6 +55,7 @@ def validate(obj: Object) -> list[Cause]:
         causes.append(invalid("spec.schedule", schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"))
     elif error := schedule_error(schedule):
         causes.append(invalid("spec.schedule", schedule, error))
+    _check_zone(causes, spec)
     check_counts(causes, spec, ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"))
     check_enum(causes, spec.get("concurrencyPolicy"), "spec.concurrencyPolicy", ("Allow", "Forbid", "Replace"))
     job_spec = at(spec, "jobTemplate", "spec") or {}
@@ -62,6 +65,24 @@ def validate(obj: Object) -> list[Cause]:
         causes.append(invalid("spec.jobTemplate.spec.selector", job_spec["selector"], "`selector` will be auto-generated"))
     check_job_spec(causes, job_spec, "spec.jobTemplate.spec")
     return causes
+
+
+def _check_zone(causes: list[Cause], spec: Object) -> None:
+    """Check the time zone. Mirrors validateTimeZone."""
+    zone = spec.get("timeZone")
+    if zone is None:
+        return
+    if not zone:
+        causes.append(invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string"))
+    elif zone.lower() == "local":
+        causes.append(
+            invalid("spec.timeZone", zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")
+        )
+    else:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            causes.append(invalid("spec.timeZone", zone, f"unknown time zone {zone}"))
 
 
 # The jobs' names get eleven characters more.
