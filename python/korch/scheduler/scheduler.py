@@ -22,10 +22,11 @@ from korch.client.protocol import Client
 from korch.runtime.clock import rfc3339
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
+from korch.scheduler.attempts import AttemptLog
 from korch.scheduler.others import STORAGE, Others
 from korch.scheduler.pods import NodeView, PodView, decode_node, decode_pod
 from korch.scheduler.preemption import Preemption, evict
-from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue
+from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue, node_events
 from korch.scheduler.volumes import select_node
 
 log = get_logger("scheduler")
@@ -44,6 +45,7 @@ class _Bind:
     queued: QueuedPod
     pod: PodView
     node: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ _Outcome = _Bind | _Report | Preemption
 
 class Scheduler:
     """Schedules the pods whose spec.schedulerName is `scheduler_name`, or one of the profiles of `config`, a KubeSchedulerConfiguration
-    in JSON. Raises ValueError when that is not valid."""
+    in JSON. Raises ValueError when that is not valid. `attempts` is told how long everything takes."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class Scheduler:
         *,
         scheduler_name: str = DEFAULT_SCHEDULER_NAME,
         config: bytes | None = None,
+        attempts: AttemptLog | None = None,
     ) -> None:
         self._client = client
         self._informers = informers
@@ -85,6 +88,7 @@ class Scheduler:
         self._nodes_changed: dict[str, bytes | None] = {}
         self._pods_changed: dict[str, bytes | None] = {}
         self._is_started = False
+        self._attempts = attempts
         self.queue = SchedulingQueue(runtime.clock.monotonic)
         self._pods = informers.informer(PODS, decode=decode_pod)
         self._nodes = informers.informer(NODES, decode=decode_node)
@@ -122,6 +126,11 @@ class Scheduler:
         self._feed_engine()
         return self._engine.explain(raw)
 
+    @property
+    def unwritten_events(self) -> int:
+        """Return how many events for users wait to be written."""
+        return self._recorder.waiting
+
     async def _schedule_batch(self) -> None:
         limit = max(1, min(BATCH_MAX, BATCH_NODES_MAX // max(1, len(self._nodes))))
         popped: dict[str, QueuedPod] = {}
@@ -136,16 +145,26 @@ class Scheduler:
         self._feed_engine()
         # From here to the requeueing there is no await: what the engine decides and what the queue knows are of one moment.
         outcomes: list[_Outcome] = []
-        for decision in self._engine.schedule(batch, now_ms=int(self._runtime.clock.now() * 1000), seed=0):
+        began = self._runtime.clock.monotonic()
+        decisions = self._engine.schedule(batch, now_ms=int(self._runtime.clock.now() * 1000), seed=0)
+        took = self._runtime.clock.monotonic() - began
+        if self._attempts is not None and decisions:
+            self._attempts.decided(len(decisions), took)
+        for decision in decisions:
             queued = popped[decision.key]
             if decision.node:
                 self._binding[queued.key] = queued
-                outcomes.append(_Bind(queued, queued.pod, decision.node))
+                outcomes.append(_Bind(queued, queued.pod, decision.node, began))
             else:
+                self._note("unschedulable", took / len(decisions))
                 self.queue.requeue(queued, frozenset(decision.plugins))
                 outcomes += self._refusal(queued.pod, decision)
         for outcome in outcomes:
             await self._outcomes.put(outcome)
+
+    def _note(self, result: str, seconds: float) -> None:
+        if self._attempts is not None:
+            self._attempts.ended(result, seconds)
 
     def _refusal(self, pod: PodView, decision: native.Decision) -> list[_Outcome]:
         """Return what is to be written about a pod without a node: its condition, and who makes room for it."""
@@ -181,10 +200,12 @@ class Scheduler:
             # The informer will say so too, and then the queue drops the pod.
             self._binding.pop(queued.key, None)
             self._forget(queued.key)
+            self._note("error", self._runtime.clock.monotonic() - outcome.since)
         except (ApiError, OSError) as error:
             # The answer may be lost and the pod bound all the same; then its informer takes it out of the queue before the next attempt.
             self._binding.pop(queued.key, None)
             self._forget(queued.key)
+            self._note("error", self._runtime.clock.monotonic() - outcome.since)
             self.queue.requeue_after_error(queued)
             log.warning("binding failed", pod=pod.key, node=outcome.node, error=str(error))
             if pod.key in self.queue:
@@ -192,6 +213,7 @@ class Scheduler:
         else:
             # It stays in flight in the queue until the informer shows its node: older news must not bring it up again.
             self._binding.pop(queued.key, None)
+            self._note("scheduled", self._runtime.clock.monotonic() - outcome.since)
             log.info("pod bound", pod=pod.key, node=outcome.node)
             self._recorder.event(pod, "Normal", "Scheduled", f"Successfully assigned {pod.namespace}/{pod.name} to {outcome.node}")
 
@@ -287,14 +309,8 @@ class Scheduler:
 
     def _node_updated(self, old: NodeView, new: NodeView) -> None:
         self._nodes_changed[new.name] = self._nodes.raw(new.name)
-        if old.status.allocatable != new.status.allocatable:
-            self.queue.move(ClusterEvent.NODE_ALLOCATABLE)
-        if old.status.declaredFeatures != new.status.declaredFeatures:
-            self.queue.move(ClusterEvent.NODE_FEATURES)
-        if old.labels != new.labels:
-            self.queue.move(ClusterEvent.NODE_LABEL)
-        if old.spec != new.spec:
-            self.queue.move(ClusterEvent.NODE_TAINT)
+        for event in node_events(old, new):
+            self.queue.move(event)
 
     def _node_deleted(self, node: NodeView) -> None:
         self._nodes_changed[node.name] = None
