@@ -5,6 +5,7 @@ Values come out as JSON would have them: dicts with string keys, lists, strings,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import yaml
 
 # Steps from the root of a document to a value: names of fields and positions in lists.
 Address = tuple[str | int, ...]
+
+# Floats that YAML 1.1 takes for text, and Go for numbers: an exponent without a dot or a sign.
+_FLOAT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")
 
 
 class ConfigError(ValueError):
@@ -86,4 +90,6 @@ def _value(node: yaml.Node, address: Address, document: Document) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_value(one, (*address, index), document) for index, one in enumerate(node.value)]
     value = _constructor.construct_object(node, deep=True)
+    if isinstance(value, str) and not node.style and _FLOAT.fullmatch(value):
+        return float(value)
     return value if value is None or isinstance(value, str | int | float | bool) else node.value
