@@ -123,7 +123,7 @@ def _write(outcomes: Sequence[Outcome], output: str, path: Path | None, level: L
         except ImportError as error:
             raise click.ClickException("-o parquet needs pyarrow: pip install 'korch-cluster[lab]'") from error
     if path is None:
-        click.get_binary_stream("stdout").write(made)
+        click.echo(made, nl=False)
     else:
         path.write_bytes(made)
 

@@ -60,32 +60,45 @@ async def create_many(pipeline: Pipeline, user: User, bindings: Sequence[PodBind
     Where policies or webhooks want to be asked, or somebody else wrote in between, each is bound by itself."""
     pods = pipeline.catalogue.get("", "v1", "pods")
     assert pods is not None, "a server that binds serves pods"
+    targets = [Target(resource=pods, namespace=one.namespace, name=one.name, subresource="binding", user=user) for one in bindings]
     answers: list[ApiError | None] = [None] * len(bindings)
+    singly = list(range(len(bindings)))
     if pipeline.extensions is None or pipeline.extensions.is_idle():
-        now = rfc3339(pipeline.runtime.clock.now())
-        ops: list[Op] = []
-        for position, one in enumerate(bindings):
-            target = Target(resource=pods, namespace=one.namespace, name=one.name, subresource="binding", user=user)
-            try:
-                ops.append(_operation(pipeline, target, one, now))
-            except ApiError as error:
-                answers[position] = error
-        try:
-            if ops:
-                await pipeline.records.storage.commit(ops)
-            return answers
-        except (native.RevisionMismatch, native.KeyMissing):
-            await pipeline.records.storage.settled()
-    for position, one in enumerate(bindings):
-        target = Target(resource=pods, namespace=one.namespace, name=one.name, subresource="binding", user=user)
+        # A pod that is named twice is bound once, and the second Binding sees that.
+        first = {(one.namespace, one.name): index for index, one in reversed(list(enumerate(bindings)))}
+        together = sorted(first.values())
+        if await _commit(pipeline, [(targets[index], bindings[index]) for index in together], together, answers):
+            singly = sorted(set(singly) - set(together))
+    for index in singly:
+        one = bindings[index]
         metadata = {"name": one.name, "namespace": one.namespace, "uid": one.uid}
         body = dump({"metadata": metadata, "target": {"kind": "Node", "name": one.node}})
         try:
-            await create(pipeline, target, body, options)
-            answers[position] = None
+            await create(pipeline, targets[index], body, options)
+            answers[index] = None
         except ApiError as error:
-            answers[position] = error
+            answers[index] = error
     return answers
+
+
+async def _commit(
+    pipeline: Pipeline, chosen: Sequence[tuple[Target, PodBinding]], indexes: Sequence[int], answers: list[ApiError | None]
+) -> bool:
+    """Bind what can be bound in one commit, write refusals to `answers`; False when somebody else wrote meanwhile and nothing was bound."""
+    now = rfc3339(pipeline.runtime.clock.now())
+    ops: list[Op] = []
+    for index, (target, binding) in zip(indexes, chosen, strict=True):
+        try:
+            ops.append(_operation(pipeline, target, binding, now))
+        except ApiError as error:
+            answers[index] = error
+    try:
+        if ops:
+            await pipeline.records.storage.commit(ops)
+        return True
+    except (native.RevisionMismatch, native.KeyMissing):
+        await pipeline.records.storage.settled()
+        return False
 
 
 def _operation(pipeline: Pipeline, target: Target, binding: PodBinding, now: str) -> Op:

@@ -52,11 +52,11 @@ class ClusterStage:
         pods = self._informers.informer(PODS, decode=decode_pod)
         pods.on(add=self._added, update=self._updated, delete=lambda pod: self.ledger.gone(pod.key))
         controlling = server.client(User("system:kube-controller-manager", groups=("system:authenticated",)))
-        informers = Informers(controlling, runtime)
+        # They share their caches with the scheduler, as they do in upstream's benchmark.
         self._components = [
             self._scheduler.run,
-            GarbageCollector(controlling, informers, runtime).run,
-            NamespaceController(controlling, informers, runtime).run,
+            GarbageCollector(controlling, self._informers, runtime).run,
+            NamespaceController(controlling, self._informers, runtime).run,
         ]
 
     @classmethod
