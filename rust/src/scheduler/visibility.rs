@@ -39,3 +39,63 @@ impl VisibleLabels {
         Arc::new(cut)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::engine::Engine;
+    use crate::scheduler::fixtures::{node, pod_from_with_labels};
+    use serde_json::{Value, json};
+
+    fn place(engine: &mut Engine, name: &str, labels: Value, spec: Value) -> Option<String> {
+        let pod = pod_from_with_labels(name, labels, spec);
+        engine.schedule(vec![pod], 0).remove(0).result.ok()
+    }
+
+    fn apart(selector: Value) -> Value {
+        let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": selector});
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}})
+    }
+
+    #[test]
+    fn pods_that_differ_in_labels_nobody_selects_share_a_shape() {
+        let mut engine = Engine::default();
+        engine.snapshot.upsert_node(node("a"));
+        for index in 0..5 {
+            let labels = json!({"app": "x", "index": index.to_string()});
+            assert!(place(&mut engine, &format!("p{index}"), labels, json!({})).is_some());
+        }
+        assert_eq!(engine.snapshot.shapes.len(), 1);
+    }
+
+    #[test]
+    fn a_selector_that_comes_later_sees_the_labels_of_those_who_were_there() {
+        let mut engine = Engine::default();
+        for name in ["a", "b"] {
+            engine.snapshot.upsert_node(node(name));
+        }
+        let first = place(
+            &mut engine,
+            "p",
+            json!({"app": "x", "index": "1"}),
+            json!({}),
+        );
+        assert_eq!(first.as_deref(), Some("a"));
+        let away = apart(json!({"matchLabels": {"index": "1"}}));
+        assert_eq!(
+            place(&mut engine, "q", json!({}), away.clone()).as_deref(),
+            Some("b")
+        );
+        // And those who come later with that label are kept apart from the one that minds.
+        let with_label = json!({"index": "1"});
+        assert_eq!(
+            place(&mut engine, "r", with_label, json!({})).as_deref(),
+            Some("a")
+        );
+        engine.remove("Pod", &["default/p".into(), "default/r".into()]);
+        assert_eq!(
+            place(&mut engine, "s", json!({}), away).as_deref(),
+            Some("a")
+        );
+    }
+}
