@@ -139,7 +139,7 @@ class Player:
         pods = list(self._pods(act, op, op.count))
         bound_before = self.stage.ledger.bound[act.namespace]
         if op.collect_metrics:
-            self._collect(f"{self.plan.name}/{act.namespace}", [act.namespace], {})
+            await self._collect(f"{self.plan.name}/{act.namespace}", [act.namespace], {})
         if op.steady_state:
             await self._keep_steady(act, op, pods)
         else:
@@ -293,14 +293,16 @@ class Player:
             self.progress.show(self._title(act), index + 1, count, "objects")
 
     async def _start_metrics(self, _: Act, op: StartCollectingMetrics) -> None:
-        self._collect(f"{self.plan.name}/{op.name}", op.namespaces, op.label_selector)
+        await self._collect(f"{self.plan.name}/{op.name}", op.namespaces, op.label_selector)
 
     async def _stop_metrics(self, _: Act, op: StopCollectingMetrics | None) -> None:
         collector, self._collector = self._collector, None
         assert collector is not None, "the plan was checked"
         self.measurements.append(await collector.stop())
 
-    def _collect(self, name: str, namespaces: Collection[str], labels: Mapping[str, str]) -> None:
+    async def _collect(self, name: str, namespaces: Collection[str], labels: Mapping[str, str]) -> None:
+        # What earlier operations have put off is not done on the time of what is measured.
+        await self.stage.rest()
         self._collector = Collector(self.stage, name, namespaces, labels)
         self._collector.start(self._tasks)
 
