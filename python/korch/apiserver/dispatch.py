@@ -5,10 +5,10 @@ HTTP and the in-process client both come through here, so both see the same kind
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from korch.api.errors import BadRequest, MethodNotAllowed, NoSuchPath, NotFound
+from korch.api.errors import ApiError, BadRequest, MethodNotAllowed, NoSuchPath, NotFound
 from korch.apiserver import objects
 from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, list_body
@@ -17,6 +17,7 @@ from korch.apiserver.listing import ListPage, list_page
 from korch.apiserver.options import ReadOptions, RemovalOptions, WriteOptions
 from korch.apiserver.pipeline import Outcome, Pipeline, Target
 from korch.apiserver.subresources import binding, eviction, finalize, scale
+from korch.client.protocol import PodBinding
 from korch.resources.resource import Resource
 
 Object = dict[str, Any]
@@ -85,6 +86,10 @@ class Dispatch:
         if resource.is_virtual or target.subresource:
             return await self._answer(target, body, options)
         return await self.pipeline.create(target, body, options)
+
+    async def bind_pods(self, user: User, bindings: Sequence[PodBinding], options: WriteOptions) -> list[ApiError | None]:
+        """Post the Bindings of many pods; return what each would have raised."""
+        return await binding.create_many(self.pipeline, user, bindings, options)
 
     async def update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
         """Replace an object, or a part of it through a subresource."""

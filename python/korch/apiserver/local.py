@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import orjson
 
-from korch.api.errors import UnsupportedMediaType
+from korch.api.errors import ApiError, UnsupportedMediaType
 from korch.api.gvk import ResourceRef
 from korch.apiserver.body import PATCH_TYPES
 from korch.apiserver.conversion import converted
@@ -22,7 +22,7 @@ from korch.apiserver.identity import User
 from korch.apiserver.options import ReadOptions, RemovalOptions, WriteOptions
 from korch.apiserver.pipeline import Target
 from korch.apiserver.watching import WatchStream
-from korch.client.protocol import Body, DeleteOptions, EventType, ListOptions, ObjectList, PatchType, WatchEvent
+from korch.client.protocol import Body, DeleteOptions, EventType, ListOptions, ObjectList, PatchType, PodBinding, WatchEvent
 from korch.runtime.rng import Rng
 
 # Performs a whole HTTP request against the server's application: (method, path, body, content type) -> body. Raises ApiError.
@@ -56,6 +56,10 @@ class LocalClient:
         """Return the stored object."""
         target = self._target(resource, namespace, name, subresource)
         return (await self._dispatch.create(target, _encoded(body), self._write)).body
+
+    async def bind_pods(self, bindings: Sequence[PodBinding]) -> list[ApiError | None]:
+        """Bind pods, at best in one commit; return what went wrong with each."""
+        return await self._dispatch.bind_pods(self._user, bindings, self._write)
 
     async def update(self, resource: ResourceRef, body: Body, *, name: str, namespace: str = "", subresource: str = "") -> bytes:
         """Replace and return the object."""

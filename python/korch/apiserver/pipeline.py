@@ -85,6 +85,10 @@ class Outcome:
 class Extensions(Protocol):
     """Admission that asks others: policies and webhooks. Both methods await only when one of them concerns the request."""
 
+    def is_idle(self) -> bool:
+        """Return whether there is nobody to ask."""
+        ...
+
     async def mutate(self, request: AdmissionRequest) -> None:
         """Let them change `request.obj`, in place. Raises ApiError to refuse."""
         ...
@@ -531,6 +535,12 @@ class Pipeline:
         for plugin in self._admission:
             plugin.admit(request)
         return request
+
+    def admit_update(self, target: Target, new: Object, old: Object) -> None:
+        """Run the server's own admission for a change, without awaiting: for changes committed together. Raises ApiError."""
+        request = self._admit("UPDATE", target, new, old, False)
+        for plugin in self._validating:
+            plugin.admit(request)
 
     async def _mutate(self, target: Target, request: AdmissionRequest) -> None:
         if self.extensions is not None and not target.is_internal:

@@ -7,14 +7,16 @@ made once more on the newest state. kube-apiserver does the same with its watch 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from korch.api.errors import ApiError
 from korch.apiserver.dispatch import Dispatch
+from korch.apiserver.identity import User
 from korch.apiserver.ledger import AllocationLost
 from korch.apiserver.options import ReadOptions, RemovalOptions, WriteOptions
 from korch.apiserver.pipeline import Outcome, Target
+from korch.client.protocol import PodBinding
 
 T = TypeVar("T")
 
@@ -45,6 +47,11 @@ class SharedDispatch(Dispatch):
     async def create(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
         """Create an object, or post to a subresource."""
         return await self._settled(lambda: super(SharedDispatch, self).create(target, body, options))
+
+    async def bind_pods(self, user: User, bindings: Sequence[PodBinding], options: WriteOptions) -> list[ApiError | None]:
+        """Post the Bindings of many pods; return what each would have raised."""
+        await self.see()
+        return await super().bind_pods(user, bindings, options)
 
     async def update(self, target: Target, body: bytes, options: WriteOptions) -> Outcome:
         """Replace an object, or a part of it through a subresource."""

@@ -22,7 +22,8 @@ from korch.runtime.log import get_logger
 
 log = get_logger("events")
 
-QUEUE_MAX = 1000
+# A burst of scheduled pods is written when it is over: some 500 bytes each until then.
+QUEUE_MAX = 20_000
 AGGREGATE_S = 600.0
 AGGREGATE_AFTER = 10
 SPAM_BURST = 25
@@ -77,6 +78,11 @@ class EventRecorder:
         self._stamp_ns_last = 0
         self.dropped = 0
 
+    @property
+    def waiting(self) -> int:
+        """Return how many events are queued."""
+        return self._queue.qsize()
+
     def event(self, regarding: Meta | dict[str, Any], event_type: str, reason: str, message: str, *, field_path: str = "") -> None:
         """Record that `reason` happened to `regarding` (an object, its projection, or an ObjectReference). Returns at once.
 
@@ -94,6 +100,8 @@ class EventRecorder:
         """Write queued events until cancelled. An event that cannot be written is dropped and counted."""
         while True:
             pending = await self._queue.get()
+            # A server in this process answers without a pause: others get their turn between two events all the same.
+            await asyncio.sleep(0)
             try:
                 await self._write(pending)
             except (ApiError, ConnectionError, TimeoutError) as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from korch.api.errors import ApiError
 from korch.api.gvk import ResourceRef
 
 Body = dict[str, Any] | bytes
@@ -56,6 +57,25 @@ class ListOptions:
     resource_version_match: str = ""
     limit: int = 0
     continue_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodBinding:
+    """The scheduler's word that a pod, as long as it is the one with this uid, runs on a node."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+
+
+@runtime_checkable
+class Binder(Protocol):
+    """What a client offers besides the verbs when it is in the server's process."""
+
+    async def bind_pods(self, bindings: Sequence[PodBinding]) -> Sequence[ApiError | None]:
+        """Bind pods, at best in one commit; return for each what creating its Binding would have raised, or None."""
+        ...
 
 
 class Client(Protocol):

@@ -16,7 +16,7 @@ from typing import cast
 
 from sortedcontainers import SortedKeyList
 
-from korch.scheduler.pods import PodView
+from korch.scheduler.pods import NodeView, PodView
 
 BACKOFF_S_FIRST = 1.0
 BACKOFF_S_MAX = 10.0
@@ -40,6 +40,19 @@ class ClusterEvent(enum.Enum):
     def may_help(self, plugins: frozenset[str]) -> bool:
         """Return whether a pod that these plugins rejected (none: something else went wrong) deserves another try."""
         return self.value is None or not plugins or not self.value.isdisjoint(plugins)
+
+
+def node_events(old: NodeView | None, new: NodeView) -> list[ClusterEvent]:
+    """Return what it means for waiting pods that a node came (`old` is None) or changed."""
+    if old is None:
+        return [ClusterEvent.NODE_ADD]
+    changes = {
+        ClusterEvent.NODE_ALLOCATABLE: old.status.allocatable != new.status.allocatable,
+        ClusterEvent.NODE_FEATURES: old.status.declaredFeatures != new.status.declaredFeatures,
+        ClusterEvent.NODE_LABEL: old.labels != new.labels,
+        ClusterEvent.NODE_TAINT: old.spec != new.spec,
+    }
+    return [event for event, has_changed in changes.items() if has_changed]
 
 
 class Place(enum.Enum):

@@ -10,6 +10,7 @@ Mirrors kube-scheduler's scheduling and binding cycles.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +19,25 @@ from korch.api.errors import ApiError, NotFound
 from korch.api.gvk import NODES, PODS, ResourceRef
 from korch.client.events import EventRecorder
 from korch.client.informer import Informers
-from korch.client.protocol import Client
+from korch.client.protocol import Binder, Client, PodBinding
 from korch.runtime.clock import rfc3339
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
+from korch.scheduler.attempts import AttemptLog
 from korch.scheduler.others import STORAGE, Others
 from korch.scheduler.pods import NodeView, PodView, decode_node, decode_pod
 from korch.scheduler.preemption import Preemption, evict
-from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue
-from korch.scheduler.volumes import select_node
+from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue, node_events
+from korch.scheduler.volumes import may_wait_for_consumer, select_node
 
 log = get_logger("scheduler")
 
 DEFAULT_SCHEDULER_NAME = "default-scheduler"
 BATCH_MAX = 128
-# One batch looks at no more than this many nodes in all, so that the event loop is held for some ten milliseconds at most.
-BATCH_NODES_MAX = 50_000
+# A batch is as long as the event loop may be held for it, going by what a decision of the last one took.
+BATCH_S_MAX = 0.01
+# So many bindings are written in one commit where the server is in this process.
+BINDINGS_MAX = 64
 WRITERS = 16
 
 
@@ -44,6 +48,7 @@ class _Bind:
     queued: QueuedPod
     pod: PodView
     node: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,19 @@ class _Report:
     nominated: str | None = None
 
 
-_Outcome = _Bind | _Report | Preemption
+@dataclass(frozen=True, slots=True)
+class _BindMany:
+    """Pods to be bound together."""
+
+    binds: Sequence[_Bind]
+
+
+_Outcome = _Bind | _BindMany | _Report | Preemption
 
 
 class Scheduler:
     """Schedules the pods whose spec.schedulerName is `scheduler_name`, or one of the profiles of `config`, a KubeSchedulerConfiguration
-    in JSON. Raises ValueError when that is not valid."""
+    in JSON. Raises ValueError when that is not valid. `attempts` is told how long everything takes."""
 
     def __init__(
         self,
@@ -72,6 +84,7 @@ class Scheduler:
         *,
         scheduler_name: str = DEFAULT_SCHEDULER_NAME,
         config: bytes | None = None,
+        attempts: AttemptLog | None = None,
     ) -> None:
         self._client = client
         self._informers = informers
@@ -85,6 +98,9 @@ class Scheduler:
         self._nodes_changed: dict[str, bytes | None] = {}
         self._pods_changed: dict[str, bytes | None] = {}
         self._is_started = False
+        self._attempts = attempts
+        self._binder = client if isinstance(client, Binder) else None
+        self._decision_s = 0.0
         self.queue = SchedulingQueue(runtime.clock.monotonic)
         self._pods = informers.informer(PODS, decode=decode_pod)
         self._nodes = informers.informer(NODES, decode=decode_node)
@@ -122,8 +138,13 @@ class Scheduler:
         self._feed_engine()
         return self._engine.explain(raw)
 
+    @property
+    def unwritten_events(self) -> int:
+        """Return how many events for users wait to be written."""
+        return self._recorder.waiting
+
     async def _schedule_batch(self) -> None:
-        limit = max(1, min(BATCH_MAX, BATCH_NODES_MAX // max(1, len(self._nodes))))
+        limit = max(1, min(BATCH_MAX, int(BATCH_S_MAX / self._decision_s))) if self._decision_s else BATCH_MAX
         popped: dict[str, QueuedPod] = {}
         batch: list[bytes] = []
         for queued in await self.queue.pop(limit):
@@ -136,16 +157,43 @@ class Scheduler:
         self._feed_engine()
         # From here to the requeueing there is no await: what the engine decides and what the queue knows are of one moment.
         outcomes: list[_Outcome] = []
-        for decision in self._engine.schedule(batch, now_ms=int(self._runtime.clock.now() * 1000), seed=0):
+        began = self._runtime.clock.monotonic()
+        decisions = self._engine.schedule(batch, now_ms=int(self._runtime.clock.now() * 1000), seed=0)
+        took = self._runtime.clock.monotonic() - began
+        if decisions:
+            self._decision_s = took / len(decisions)
+            if self._attempts is not None:
+                self._attempts.decided(len(decisions), took)
+        for decision in decisions:
             queued = popped[decision.key]
             if decision.node:
                 self._binding[queued.key] = queued
-                outcomes.append(_Bind(queued, queued.pod, decision.node))
+                outcomes.append(_Bind(queued, queued.pod, decision.node, began))
             else:
+                self._note("unschedulable", took / len(decisions))
                 self.queue.requeue(queued, frozenset(decision.plugins))
                 outcomes += self._refusal(queued.pod, decision)
-        for outcome in outcomes:
+        for outcome in self._grouped(outcomes):
             await self._outcomes.put(outcome)
+
+    def _grouped(self, outcomes: Sequence[_Outcome]) -> Iterator[_Outcome]:
+        """Yield the outcomes, those that can be written in one commit as one."""
+        plain: list[_Bind] = []
+        for outcome in outcomes:
+            if (
+                self._binder is not None
+                and isinstance(outcome, _Bind)
+                and not may_wait_for_consumer(self._pods.raw(outcome.pod.key) or b"")
+            ):
+                plain.append(outcome)
+            else:
+                yield outcome
+        for start in range(0, len(plain), BINDINGS_MAX):
+            yield _BindMany(plain[start : start + BINDINGS_MAX])
+
+    def _note(self, result: str, seconds: float) -> None:
+        if self._attempts is not None:
+            self._attempts.ended(result, seconds)
 
     def _refusal(self, pod: PodView, decision: native.Decision) -> list[_Outcome]:
         """Return what is to be written about a pod without a node: its condition, and who makes room for it."""
@@ -161,13 +209,15 @@ class Scheduler:
             outcome = await self._outcomes.get()
             if isinstance(outcome, _Bind):
                 await self._bind(outcome)
+            elif isinstance(outcome, _BindMany):
+                await self._bind_many(outcome.binds)
             elif isinstance(outcome, _Report):
                 await self._report(outcome)
             else:
                 await evict(self._client, self._recorder, self._runtime, outcome)
 
     async def _bind(self, outcome: _Bind) -> None:
-        pod, queued = outcome.pod, outcome.queued
+        pod = outcome.pod
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
@@ -177,23 +227,46 @@ class Scheduler:
         try:
             await select_node(self._client, self._pods.raw(pod.key) or b"", outcome.node)
             await self._client.create(PODS, binding, namespace=pod.namespace, name=pod.name, subresource="binding")
-        except NotFound:
-            # The informer will say so too, and then the queue drops the pod.
-            self._binding.pop(queued.key, None)
-            self._forget(queued.key)
         except (ApiError, OSError) as error:
-            # The answer may be lost and the pod bound all the same; then its informer takes it out of the queue before the next attempt.
-            self._binding.pop(queued.key, None)
-            self._forget(queued.key)
-            self.queue.requeue_after_error(queued)
-            log.warning("binding failed", pod=pod.key, node=outcome.node, error=str(error))
-            if pod.key in self.queue:
-                await self._report(_Report(pod, "SchedulerError", f"binding rejected: {error}"))
+            await self._not_bound(outcome, error)
         else:
-            # It stays in flight in the queue until the informer shows its node: older news must not bring it up again.
-            self._binding.pop(queued.key, None)
-            log.info("pod bound", pod=pod.key, node=outcome.node)
-            self._recorder.event(pod, "Normal", "Scheduled", f"Successfully assigned {pod.namespace}/{pod.name} to {outcome.node}")
+            self._is_bound(outcome)
+
+    async def _bind_many(self, binds: Sequence[_Bind]) -> None:
+        assert self._binder is not None, "only then are they put together"
+        bindings = [PodBinding(one.pod.namespace, one.pod.name, one.pod.uid, one.node) for one in binds]
+        answers: Sequence[ApiError | OSError | None]
+        try:
+            answers = await self._binder.bind_pods(bindings)
+        except (ApiError, OSError) as error:
+            answers = [error] * len(binds)
+        for outcome, error in zip(binds, answers, strict=True):
+            if error is None:
+                self._is_bound(outcome)
+            else:
+                await self._not_bound(outcome, error)
+
+    async def _not_bound(self, outcome: _Bind, error: ApiError | OSError) -> None:
+        pod, queued = outcome.pod, outcome.queued
+        self._binding.pop(queued.key, None)
+        self._forget(queued.key)
+        self._note("error", self._runtime.clock.monotonic() - outcome.since)
+        if isinstance(error, NotFound):
+            # The informer will say so too, and then the queue drops the pod.
+            return
+        # The answer may be lost and the pod bound all the same; then its informer takes it out of the queue before the next attempt.
+        self.queue.requeue_after_error(queued)
+        log.warning("binding failed", pod=pod.key, node=outcome.node, error=str(error))
+        if pod.key in self.queue:
+            await self._report(_Report(pod, "SchedulerError", f"binding rejected: {error}"))
+
+    def _is_bound(self, outcome: _Bind) -> None:
+        # It stays in flight in the queue until the informer shows its node: older news must not bring it up again.
+        pod = outcome.pod
+        self._binding.pop(outcome.queued.key, None)
+        self._note("scheduled", self._runtime.clock.monotonic() - outcome.since)
+        log.info("pod bound", pod=pod.key, node=outcome.node)
+        self._recorder.event(pod, "Normal", "Scheduled", f"Successfully assigned {pod.namespace}/{pod.name} to {outcome.node}")
 
     async def _report(self, report: _Report) -> None:
         pod = self._pods.get_by_key(report.pod.key)
@@ -287,14 +360,8 @@ class Scheduler:
 
     def _node_updated(self, old: NodeView, new: NodeView) -> None:
         self._nodes_changed[new.name] = self._nodes.raw(new.name)
-        if old.status.allocatable != new.status.allocatable:
-            self.queue.move(ClusterEvent.NODE_ALLOCATABLE)
-        if old.status.declaredFeatures != new.status.declaredFeatures:
-            self.queue.move(ClusterEvent.NODE_FEATURES)
-        if old.labels != new.labels:
-            self.queue.move(ClusterEvent.NODE_LABEL)
-        if old.spec != new.spec:
-            self.queue.move(ClusterEvent.NODE_TAINT)
+        for event in node_events(old, new):
+            self.queue.move(event)
 
     def _node_deleted(self, node: NodeView) -> None:
         self._nodes_changed[node.name] = None

@@ -15,11 +15,16 @@ STORAGE_CLASSES = ResourceRef("storage.k8s.io", "v1", "storageclasses", "Storage
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
 
+def may_wait_for_consumer(pod: bytes) -> bool:
+    """Return whether the pod has claims, one of which may wait for its first consumer."""
+    return b'"persistentVolumeClaim"' in pod or b'"ephemeral"' in pod
+
+
 async def select_node(client: Client, pod: bytes, node: str) -> None:
     """Write the node into each of the pod's claims that has no volume and whose class waits for the first consumer.
 
     Raises ApiError, OSError. Mirrors the VolumeBinding plugin's PreBind, without waiting for the volumes: the node's agent does."""
-    if b'"persistentVolumeClaim"' not in pod and b'"ephemeral"' not in pod:
+    if not may_wait_for_consumer(pod):
         return
     read = orjson.loads(pod)
     for name in _claims(read):

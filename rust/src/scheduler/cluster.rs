@@ -116,6 +116,8 @@ pub struct Cluster {
     pub classes: BTreeMap<String, StorageClass>,
     /// How many volumes of each driver a node can attach.
     pub csi_limits: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Label keys named by selectors of services and controllers that came since they were last taken.
+    pub selected_keys: Vec<String>,
 }
 
 /// What a change of one of these objects means for what is remembered.
@@ -185,21 +187,27 @@ impl Cluster {
                 match Option::<WireService>::deserialize(spec)?.and_then(|one| one.selector) {
                     // A service without a selector matches nothing, not everything.
                     None => drop(of_namespace.remove(&metadata.name)),
-                    Some(selector) => drop(of_namespace.insert(metadata.name, selector)),
+                    Some(selector) => {
+                        self.selected_keys.extend(selector.keys().cloned());
+                        of_namespace.insert(metadata.name, selector);
+                    }
                 }
             }
             "ReplicationController" => {
                 let selector = Option::<WireReplicationController>::deserialize(spec)?
                     .and_then(|one| one.selector)
                     .unwrap_or_default();
+                self.selected_keys.extend(selector.keys().cloned());
                 self.controllers
                     .insert((kind, key), Selector::of_labels(&selector));
             }
             "ReplicaSet" | "StatefulSet" => {
                 let selector =
                     Option::<WireWorkload>::deserialize(spec)?.and_then(|one| one.selector);
-                self.controllers
-                    .insert((kind, key), Selector::read(selector.as_ref()));
+                let selector = Selector::read(selector.as_ref());
+                self.selected_keys
+                    .extend(selector.keys().map(str::to_string));
+                self.controllers.insert((kind, key), selector);
             }
             "PodDisruptionBudget" => {
                 let selector = Option::<WireBudget>::deserialize(spec)?

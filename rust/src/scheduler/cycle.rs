@@ -420,7 +420,13 @@ pub fn choose(totals: &[i64], seed: u64) -> usize {
         .filter(|(_, total)| *total == best)
         .map(|(at, _)| at);
     if seed == 0 {
-        return tied.min_by_key(|at| heap_rank(*at)).unwrap_or(0);
+        // Of one level of the heap the first is before the others in pre-order, so one of each is enough.
+        let mut level = 0;
+        let first_of_levels = tied.filter(|at| {
+            let this = (at + 1).ilog2() + 1;
+            this > std::mem::replace(&mut level, this)
+        });
+        return first_of_levels.min_by_key(|at| heap_rank(*at)).unwrap_or(0);
     }
     let tied: Vec<usize> = tied.collect();
     let draw = usize::try_from(mix(seed) % tied.len().max(1) as u64).unwrap_or(0);

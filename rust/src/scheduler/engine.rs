@@ -161,7 +161,6 @@ impl Engine {
             self.classes.clear();
             self.snapshot.shapes.sweep();
         }
-        self.snapshot.settle();
         let profiles = &self.configuration.profiles;
         let at = profiles
             .iter()
@@ -176,6 +175,8 @@ impl Engine {
             })
         };
         let (id, _) = self.snapshot.intern(&shape);
+        // After the shape is known: selectors of a new kind make others' labels matter, which voids what is remembered.
+        self.snapshot.settle();
         let Some(profile) = self.configuration.profiles.get(at) else {
             return (at, id);
         };

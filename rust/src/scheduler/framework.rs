@@ -146,16 +146,23 @@ pub fn divide(number: i64, by: i64) -> i64 {
 /// Mirrors helper.DefaultNormalizeScore.
 pub fn normalize_by_max(scores: &mut [i64], reverse: bool) {
     let most = scores.iter().copied().max().unwrap_or(0).max(0);
+    replace_each(scores, |raw| match (most, reverse) {
+        (0, true) => MAX_NODE_SCORE,
+        (0, false) => raw,
+        (_, true) => MAX_NODE_SCORE - divide(MAX_NODE_SCORE * raw, most),
+        (_, false) => divide(MAX_NODE_SCORE * raw, most),
+    });
+}
+
+/// Replace each score by what `normal` makes of it. Neighbours are often equal, and then it is asked once: it divides.
+pub fn replace_each(scores: &mut [i64], normal: impl Fn(i64) -> i64) {
+    let mut last: Option<(i64, i64)> = None;
     for score in scores {
-        if most == 0 {
-            if reverse {
-                *score = MAX_NODE_SCORE;
-            }
-            continue;
-        }
-        *score = divide(MAX_NODE_SCORE * *score, most);
-        if reverse {
-            *score = MAX_NODE_SCORE - *score;
-        }
+        let made = match last {
+            Some((raw, made)) if raw == *score => made,
+            _ => normal(*score),
+        };
+        last = Some((*score, made));
+        *score = made;
     }
 }

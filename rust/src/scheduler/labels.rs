@@ -73,6 +73,15 @@ impl Selector {
         }
     }
 
+    /// Return the label keys that it names.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let requirements = match self {
+            Selector::Nothing => &[],
+            Selector::All(requirements) => requirements.as_slice(),
+        };
+        requirements.iter().map(|one| one.key.as_str())
+    }
+
     /// Return whether there is no requirement, so that everything matches.
     pub fn is_empty(&self) -> bool {
         matches!(self, Selector::All(requirements) if requirements.is_empty())

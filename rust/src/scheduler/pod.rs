@@ -68,16 +68,18 @@ impl InterPodTerms {
             && self.preferred_anti.is_empty()
     }
 
-    pub fn topology_keys(&self) -> impl Iterator<Item = &str> {
+    pub fn terms(&self) -> impl Iterator<Item = &AffinityTerm> {
         let required = self.required.iter().chain(&self.required_anti);
         let preferred = self
             .preferred
             .iter()
             .chain(&self.preferred_anti)
             .map(|one| &one.term);
-        required
-            .chain(preferred)
-            .map(|term| term.topology_key.as_str())
+        required.chain(preferred)
+    }
+
+    pub fn topology_keys(&self) -> impl Iterator<Item = &str> {
+        self.terms().map(|term| term.topology_key.as_str())
     }
 }
 

@@ -16,6 +16,7 @@ use super::pod::{HostPort, Pod, Shape, VolumeUse};
 use super::requests::{Amounts, Scalars};
 use super::shapes::{ShapeId, Shapes};
 use super::topology::Topologies;
+use super::visibility::VisibleLabels;
 
 /// A change of a node that is not about a pod.
 pub const NO_SHAPE: ShapeId = ShapeId::MAX;
@@ -74,10 +75,13 @@ pub struct Snapshot {
     pub topologies: Topologies,
     pub shapes: Shapes,
     pub cluster: Cluster,
+    visible: VisibleLabels,
     log: Vec<Change>,
     structure: u64,
     is_structure_stale: bool,
     are_labels_stale: bool,
+    /// Labels became visible that the shapes of placed pods lack.
+    are_shapes_stale: bool,
     gone: usize,
     slots: HashMap<String, usize>,
     /// Node names by zone, zones in the order in which they were first seen.
@@ -416,11 +420,17 @@ impl Snapshot {
     /// Take in another object of the cluster.
     pub fn changed(&mut self, effect: Effect) {
         self.is_structure_stale |= effect == Effect::Matching;
+        for key in std::mem::take(&mut self.cluster.selected_keys) {
+            self.are_shapes_stale |= self.visible.learn_key(&key);
+        }
     }
 
-    /// Return the shape's number; its topologies are known from then on.
+    /// Return the shape's number; its topologies, and the labels that its selectors name, are known from then on.
     pub fn intern(&mut self, shape: &Arc<Shape>) -> (ShapeId, bool) {
-        let (id, is_new) = self.shapes.intern(shape);
+        if self.visible.learn(shape) {
+            self.number_shapes();
+        }
+        let (id, is_new) = self.shapes.intern(&self.visible.cut(shape));
         if is_new {
             let keys = shape
                 .inter_pod
@@ -434,6 +444,36 @@ impl Snapshot {
             }
         }
         (id, is_new)
+    }
+
+    /// Number the shapes of all pods anew, because more of their labels can be seen.
+    fn number_shapes(&mut self) {
+        let (visible, shapes) = (&self.visible, &mut self.shapes);
+        let mut number = |pod: &Arc<Pod>| shapes.intern(&visible.cut(&pod.shape)).0;
+        for seat in &mut self.seats {
+            seat.shapes.clear();
+            let mut pods = std::mem::take(&mut seat.pods);
+            for (pod, id) in &mut pods {
+                *id = number(pod);
+                seat.count(*id, 1);
+            }
+            seat.pods = pods;
+        }
+        let waiting = self.nominations.values_mut().flatten();
+        let mut held: Vec<(ShapeId, ShapeId)> = Vec::new();
+        for (pod, id) in waiting {
+            held.push((std::mem::replace(id, number(pod)), *id));
+        }
+        for placed in self.pods.values_mut() {
+            let before = std::mem::replace(&mut placed.shape, number(&placed.pod));
+            held.push((before, placed.shape));
+        }
+        for (before, now) in held {
+            self.shapes.release(before);
+            self.shapes.hold(now);
+        }
+        self.are_shapes_stale = false;
+        self.is_structure_stale = true;
     }
 
     /// Make sure that the topology is known.
@@ -555,6 +595,9 @@ impl Snapshot {
 
     /// Make ready for a cycle: order nodes that came, drop those that went, and let those who remember by rank know if they must forget.
     pub fn settle(&mut self) {
+        if self.are_shapes_stale {
+            self.number_shapes();
+        }
         self.recount_images();
         if self.seats.len() > self.ordered || self.gone > 0 {
             self.reorder();

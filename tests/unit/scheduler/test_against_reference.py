@@ -37,6 +37,9 @@ class World:
         return {"metadata": {"name": f"n{number}", "labels": found}, "spec": {"taints": taints}, "status": {"allocatable": allocatable}}
 
     def selector(self) -> Object:
+        if self.chance(0.1):
+            # A key that no selector may have named when pods that carry it were placed.
+            return {"matchExpressions": [{"key": "turn", "operator": self.pick("Exists", "In", "NotIn"), "values": ["1", "2", "5"]}]}
         if self.chance(0.7):
             return {"matchLabels": {"app": self.pick("x", "y")}}
         return {"matchExpressions": [{"key": "app", "operator": self.pick("In", "NotIn", "Exists"), "values": ["x"]}]}
@@ -102,7 +105,8 @@ def test_every_decision_is_the_references(seed: int) -> None:
     shapes = [world.pod("shape") for _ in range(4)]
     for turn in range(20):
         shape = world.pick(*shapes)
-        pod = shape | {"metadata": shape["metadata"] | {"name": f"p{turn}", "uid": f"p{turn}"}}
+        labels = shape["metadata"]["labels"] | {"turn": str(turn)}
+        pod = shape | {"metadata": shape["metadata"] | {"name": f"p{turn}", "uid": f"p{turn}", "labels": labels}}
         expected = cluster.choose(pod)
         (found,) = engine.schedule([orjson.dumps(pod)], now_ms=0, seed=0)
         assert found.node == (expected["metadata"]["name"] if expected else ""), f"seed {seed}, turn {turn}: {found.message}"

@@ -47,6 +47,11 @@ class ConfiguredAdmission:
         self._checks = policies("ValidatingAdmissionPolicy", "validatingadmissionpolicies", "validatingadmissionpolicybindings")
         self._changes = policies("MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
 
+    def is_idle(self) -> bool:
+        """Return whether no policy and no webhook is configured, so that nothing will be asked."""
+        are_policies_idle = self._changes.is_idle() and self._checks.is_idle()
+        return are_policies_idle and not self._mutating.all() and not self._validating.all()
+
     async def mutate(self, request: AdmissionRequest) -> None:
         """Let mutating policies and webhooks change the object. Raises ApiError."""
         has_policies, has_webhooks = not self._changes.is_idle(), bool(self._mutating.all())

@@ -3,7 +3,7 @@
 //! All counts are by domain of a topology. They are made once for a class and moved by each pod that comes or goes.
 
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{MAX_NODE_SCORE, Rejection};
+use crate::scheduler::framework::{MAX_NODE_SCORE, Rejection, replace_each};
 use crate::scheduler::labels::{Labels, Selector};
 use crate::scheduler::pod::{AffinityTerm, Shape, WeightedAffinityTerm};
 use crate::scheduler::profile::Profile;
@@ -301,13 +301,13 @@ pub fn normalize(scores: &mut [i64]) {
     else {
         return;
     };
-    for score in scores {
-        *score = if most > least {
-            (MAX_NODE_SCORE as f64 * ((*score - least) as f64 / (most - least) as f64)) as i64
+    replace_each(scores, |raw| {
+        if most > least {
+            (MAX_NODE_SCORE as f64 * ((raw - least) as f64 / (most - least) as f64)) as i64
         } else {
             0
-        };
-    }
+        }
+    });
 }
 
 impl Table {

@@ -5,7 +5,7 @@
 
 use super::{node_affinity, taint_toleration};
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{MAX_NODE_SCORE, Rejection, divide};
+use crate::scheduler::framework::{MAX_NODE_SCORE, Rejection, divide, replace_each};
 use crate::scheduler::labels::{Labels, Selector};
 use crate::scheduler::node::Node;
 use crate::scheduler::pod::{Shape, SpreadConstraint};
@@ -243,13 +243,11 @@ pub fn normalize(scores: &mut [i64]) {
         scored().min().unwrap_or(i64::MAX),
         scored().max().unwrap_or(0),
     );
-    for score in scores {
-        *score = match (*score, most) {
-            (..0, _) => 0,
-            (_, 0) => MAX_NODE_SCORE,
-            (raw, _) => divide(MAX_NODE_SCORE * (most + least - raw), most),
-        };
-    }
+    replace_each(scores, |raw| match (raw, most) {
+        (..0, _) => 0,
+        (_, 0) => MAX_NODE_SCORE,
+        (raw, _) => divide(MAX_NODE_SCORE * (most + least - raw), most),
+    });
 }
 
 impl Counted {
