@@ -17,6 +17,8 @@ _COMMANDS = {
     "controller-manager": "korch.cmd.controller_manager:controller_manager",
     "scheduler": "korch.cmd.scheduler:scheduler",
     "explain": "korch.cmd.explain:explain",
+    "snapshot": "korch.cmd.snapshot:snapshot",
+    "simulate": "korch.cmd.simulate:simulate",
     "proxy": "korch.cmd.proxy:proxy",
     "store": "korch.cmd.store:store",
 }
@@ -30,6 +32,8 @@ _HELP = {
     "controller-manager": "Run the controllers against a server.",
     "scheduler": "Run the scheduler against a server.",
     "explain": "Say why a pod is on its node, or why it is on none.",
+    "snapshot": "Write what scheduling depends on in a cluster to a file.",
+    "simulate": "Run workloads on virtual time: fit, capacity, policies, drains.",
     "proxy": "Run the service proxy of one node.",
     "store": "Serve, back up, restore, check and read the store.",
 }
