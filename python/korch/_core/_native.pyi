@@ -264,6 +264,12 @@ class Scheduler:
         """Decide the pods one after the other, assume each winner on its node, and nominate a node for each that can preempt. A pure
         function of the snapshot and the arguments; seed 0 breaks ties as kube-scheduler on one thread does, any other draws among the
         tied. Releases the GIL; 10-100 us per pod at 5,000 nodes."""
+    def add_templates(self, pods: Sequence[bytes]) -> int:
+        """Remember pods that `play` makes others from; return the number of the first, the next following on."""
+    def play(self, templates: Sequence[int], names: Sequence[str], *, seed: int) -> list[str]:
+        """Do one event after the other and return the nodes chosen, in order. A template's number with a name: a pod like the template
+        comes (the name is its uid too) and is placed as by `schedule`. -1 with `namespace/name`: that pod goes. Ends before the first pod
+        that has no node and leaves no trace of it, so fewer nodes than pods that came say where. Releases the GIL."""
     def forget(self, keys: Sequence[str]) -> None:
         """Take back assumed pods whose binding failed; pods that are bound stay."""
     def explain(self, pod: bytes, *, seed: int = 0) -> bytes:

@@ -24,6 +24,8 @@ _COMMANDS = {
     "scheduler": "korch.cmd.scheduler:scheduler",
     "explain": "korch.cmd.explain:explain",
     "bench": "korch.cmd.bench:bench",
+    "snapshot": "korch.cmd.snapshot:snapshot",
+    "simulate": "korch.cmd.simulate:simulate",
     "proxy": "korch.cmd.proxy:proxy",
     "store": "korch.cmd.store:store",
 }
@@ -38,6 +40,8 @@ _HELP = {
     "scheduler": "Run the scheduler against a server.",
     "explain": "Say why a pod is on its node, or why it is on none.",
     "bench": "Measure scheduling with the workloads of Kubernetes' scheduler_perf.",
+    "snapshot": "Write what scheduling depends on in a cluster to a file.",
+    "simulate": "Run workloads on virtual time: fit, capacity, policies, drains.",
     "proxy": "Run the service proxy of one node.",
     "store": "Serve, back up, restore, check and read the store.",
 }

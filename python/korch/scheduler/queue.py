@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -166,9 +166,11 @@ class SchedulingQueue:
             queued.backoff_until = self._monotonic() + self._backoff_s(queued)
             self._put(queued, Place.ERROR_BACKOFF)
 
-    def move(self, event: ClusterEvent) -> int:
-        """Give another try to unschedulable pods that `event` may help; return how many."""
-        chosen = [one for one in self._unschedulable.values() if event.may_help(one.plugins)]
+    def move(self, event: ClusterEvent, keys: Iterable[str] | None = None) -> int:
+        """Give another try to unschedulable pods that `event` may help, of these `keys` if given; return how many."""
+        waiting = self._unschedulable
+        among = waiting.values() if keys is None else [waiting[key] for key in keys if key in waiting]
+        chosen = [one for one in among if event.may_help(one.plugins)]
         for queued in chosen:
             self._take(queued)
             self._put(queued, self._after_backoff(queued))
@@ -198,7 +200,7 @@ class SchedulingQueue:
             popped = self.pop_ready(limit)
             if popped:
                 return popped
-            due = self._next_due()
+            due = self.next_due()
             try:
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._monotonic())):
                     await self._news.wait()
@@ -225,7 +227,8 @@ class SchedulingQueue:
             self._take(oldest)
             self._put(oldest, self._after_backoff(oldest))
 
-    def _next_due(self) -> float | None:
+    def next_due(self) -> float | None:
+        """Return when a pod that waits comes up again by time alone, or None."""
         due = [_first(waiting).backoff_until for waiting in (self._backoff, self._error_backoff) if waiting]
         if self._unschedulable:
             due.append(next(iter(self._unschedulable.values())).waiting_since + UNSCHEDULABLE_S_MAX)

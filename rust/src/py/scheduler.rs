@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::PyBytes;
 
 use crate::scheduler::SchedulerError;
@@ -157,6 +157,35 @@ impl Scheduler {
             Ok::<_, SchedulerError>(self.engine().schedule(pods, seed))
         })?;
         Ok(decisions.into_iter().map(Decision::from).collect())
+    }
+
+    fn add_templates(&self, pods: Vec<PyBackedBytes>) -> PyResult<usize> {
+        let pods = pods
+            .iter()
+            .map(|bytes| Pod::parse(bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.engine().add_templates(pods))
+    }
+
+    #[pyo3(signature = (templates, names, *, seed))]
+    fn play(
+        &self,
+        py: Python<'_>,
+        templates: Vec<i32>,
+        names: Vec<PyBackedStr>,
+        seed: u64,
+    ) -> PyResult<Vec<String>> {
+        if templates.len() != names.len() {
+            return Err(PyValueError::new_err(
+                "templates and names differ in length",
+            ));
+        }
+        let events: Vec<(Option<usize>, &str)> = templates
+            .iter()
+            .zip(&names)
+            .map(|(template, name)| (usize::try_from(*template).ok(), &**name))
+            .collect();
+        Ok(py.detach(|| self.engine().play(&events, seed)))
     }
 
     fn forget(&self, keys: Vec<String>) {

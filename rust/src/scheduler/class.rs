@@ -180,6 +180,16 @@ impl Class {
         self.seen = snapshot.log().len();
         if news.len() > snapshot.len() / 3 + 8 {
             self.score_all(snapshot, profile);
+        } else if self.stands_in_columns(snapshot, profile) {
+            let asked = Asked::new(profile, &self.shape);
+            for change in news {
+                let rank = change.rank as usize;
+                if let Some(score) = score_column(&snapshot.columns, &asked, &self.fixed.fits, rank)
+                    && let Some(place) = self.base.get_mut(rank)
+                {
+                    *place = score;
+                }
+            }
         } else {
             for change in news {
                 let rank = change.rank as usize;
@@ -295,13 +305,16 @@ impl Class {
         (spread, inter_pod)
     }
 
+    /// Return whether the columns hold all that a node's own part depends on.
+    fn stands_in_columns(&self, snapshot: &Snapshot, profile: &Profile) -> bool {
+        is_plain(snapshot, profile)
+            && self.shape.host_ports.is_empty()
+            && self.shape.requests.wanted_scalars.is_empty()
+            && !(snapshot.has_images() && profile.weight(Plugin::ImageLocality) > 0)
+    }
+
     fn score_all(&mut self, snapshot: &Snapshot, profile: &Profile) {
-        let plain = profile.fit.strategy == Strategy::LeastAllocated
-            && profile.fit.resources == FitArgs::default().resources
-            && profile.balanced == ["cpu", "memory"]
-            && profile.filters_with(Plugin::NodeResourcesFit)
-            && snapshot.columns.is_exact();
-        if plain {
+        if is_plain(snapshot, profile) {
             self.base.resize(snapshot.len(), NO);
             let asked = Asked::new(profile, &self.shape);
             score_columns(&snapshot.columns, &asked, &self.fixed.fits, &mut self.base);
@@ -537,6 +550,15 @@ pub fn counts_nominated(pod: &Pod, waiting: &Pod) -> bool {
             || waiting.namespace != pod.namespace)
 }
 
+/// Return whether CPU and memory are filtered and scored in the way that `score_columns` knows.
+fn is_plain(snapshot: &Snapshot, profile: &Profile) -> bool {
+    profile.fit.strategy == Strategy::LeastAllocated
+        && profile.fit.resources == FitArgs::default().resources
+        && profile.balanced == ["cpu", "memory"]
+        && profile.filters_with(Plugin::NodeResourcesFit)
+        && snapshot.columns.is_exact()
+}
+
 fn uses_inter_pod(profile: &Profile) -> bool {
     profile.filters_with(Plugin::InterPodAffinity) || profile.weight(Plugin::InterPodAffinity) > 0
 }
@@ -607,7 +629,65 @@ impl Asked {
     }
 }
 
-/// NodeResourcesFit (LeastAllocated) and NodeResourcesBalancedAllocation over CPU and memory, for all nodes at once.
+/// A node's numbers, as `Columns` has them.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    cpu_total: f64,
+    memory_total: f64,
+    cpu_used: f64,
+    memory_used: f64,
+    cpu_nonzero: f64,
+    memory_nonzero: f64,
+    storage_free: f64,
+    pods_free: f64,
+    balance: i32,
+    fits: bool,
+}
+
+/// NodeResourcesFit (LeastAllocated) and NodeResourcesBalancedAllocation over CPU and memory for one node.
+#[inline(always)]
+fn score_place(place: Place, asked: Asked) -> i32 {
+    let Place {
+        cpu_total,
+        memory_total,
+        ..
+    } = place;
+    let has_room = (asked.cpu <= cpu_total - place.cpu_used)
+        & (asked.memory <= memory_total - place.memory_used)
+        & (asked.storage <= place.storage_free)
+        & (place.pods_free >= 1.0)
+        & place.fits;
+    let cpu =
+        ((cpu_total - place.cpu_nonzero - asked.scored_cpu) * 100.0 / cpu_total).max(0.0) as i32;
+    let memory = ((memory_total - place.memory_nonzero - asked.scored_memory) * 100.0
+        / memory_total)
+        .max(0.0) as i32;
+    let cpu_share = ((place.cpu_used + asked.held_cpu) / cpu_total).min(1.0);
+    let memory_share = ((place.memory_used + asked.held_memory) / memory_total).min(1.0);
+    let after = ((1.0 - ((cpu_share - memory_share) / 2.0).abs()) * 100.0) as i32;
+    let score = asked.fit_weight * ((cpu + memory) / 2)
+        + asked.balanced_weight * (50 + (50 + after - place.balance) / 2);
+    if has_room { score } else { NO }
+}
+
+/// Score one node, or None when there is no such rank.
+fn score_column(columns: &Columns, asked: &Asked, fits: &[bool], rank: usize) -> Option<i32> {
+    let place = Place {
+        cpu_total: *columns.cpu_total.get(rank)?,
+        memory_total: *columns.memory_total.get(rank)?,
+        cpu_used: *columns.cpu_used.get(rank)?,
+        memory_used: *columns.memory_used.get(rank)?,
+        cpu_nonzero: *columns.cpu_nonzero.get(rank)?,
+        memory_nonzero: *columns.memory_nonzero.get(rank)?,
+        storage_free: *columns.storage_free.get(rank)?,
+        pods_free: *columns.pods_free.get(rank)?,
+        balance: *columns.balance.get(rank)?,
+        fits: *fits.get(rank)?,
+    };
+    Some(score_place(place, *asked))
+}
+
+/// Score all nodes at once.
 #[allow(
     clippy::indexing_slicing,
     reason = "all slices are cut to one length first, so that the loop has no bounds to check"
@@ -625,21 +705,18 @@ fn score_columns(columns: &Columns, asked: &Asked, fits: &[bool], base: &mut [i3
     );
     let asked = *asked;
     for i in 0..n {
-        let has_room = (asked.cpu <= cpu_total[i] - cpu_used[i])
-            & (asked.memory <= memory_total[i] - memory_used[i])
-            & (asked.storage <= storage_free[i])
-            & (pods_free[i] >= 1.0)
-            & fits[i];
-        let cpu = ((cpu_total[i] - cpu_nonzero[i] - asked.scored_cpu) * 100.0 / cpu_total[i])
-            .max(0.0) as i32;
-        let memory = ((memory_total[i] - memory_nonzero[i] - asked.scored_memory) * 100.0
-            / memory_total[i])
-            .max(0.0) as i32;
-        let cpu_share = ((cpu_used[i] + asked.held_cpu) / cpu_total[i]).min(1.0);
-        let memory_share = ((memory_used[i] + asked.held_memory) / memory_total[i]).min(1.0);
-        let after = ((1.0 - ((cpu_share - memory_share) / 2.0).abs()) * 100.0) as i32;
-        let score = asked.fit_weight * ((cpu + memory) / 2)
-            + asked.balanced_weight * (50 + (50 + after - balance[i]) / 2);
-        base[i] = if has_room { score } else { NO };
+        let place = Place {
+            cpu_total: cpu_total[i],
+            memory_total: memory_total[i],
+            cpu_used: cpu_used[i],
+            memory_used: memory_used[i],
+            cpu_nonzero: cpu_nonzero[i],
+            memory_nonzero: memory_nonzero[i],
+            storage_free: storage_free[i],
+            pods_free: pods_free[i],
+            balance: balance[i],
+            fits: fits[i],
+        };
+        base[i] = score_place(place, asked);
     }
 }

@@ -16,6 +16,8 @@ use super::snapshot::Snapshot;
 /// Fewer nodes than this are all looked at.
 const MIN_FEASIBLE_NODES: usize = 100;
 const MIN_PERCENTAGE: usize = 5;
+/// How many nodes are looked at together.
+const BLOCK: usize = 64;
 
 /// What a cycle came to.
 #[derive(Debug)]
@@ -214,38 +216,35 @@ impl Cycle<'_> {
             && wanted_nodes(self.profile.percentage, nodes) >= nodes
     }
 
-    /// Choose by the nodes' own parts in one pass.
+    /// Choose by the nodes' own parts. Nodes are taken in blocks: most have no node of the top total and are only counted.
     fn pick_by_base(&mut self) -> Outcome {
-        let (before, after) = self
-            .class
-            .base
-            .split_at((*self.next_start).min(self.class.base.len()));
-        let first = before.len();
-        let in_turn = after
-            .iter()
-            .enumerate()
-            .map(|(at, base)| (first + at, *base))
-            .chain(before.iter().copied().enumerate());
-        let (mut best, mut winner, mut key) = (NO, 0, (0, 0));
-        let mut position = 0;
-        for (rank, base) in in_turn {
-            if base == NO {
-                continue;
-            }
-            if base >= best {
-                let this = heap_rank(position);
-                if base > best || this < key {
-                    (best, winner, key) = (base, rank, this);
+        let base = &self.class.base;
+        let best = base.iter().copied().fold(NO, i32::max);
+        // All nodes are looked at, so that the next cycle starts where this one did.
+        if best == NO {
+            return Outcome::Unschedulable(self.diagnose());
+        }
+        let first = (*self.next_start).min(base.len());
+        let (before, after) = base.split_at(first);
+        let (mut winner, mut key, mut position) = (0, (u64::MAX, u32::MAX), 0);
+        for (start, part) in [(first, after), (0, before)] {
+            for (at, block) in part.chunks(BLOCK).enumerate() {
+                if block.iter().copied().fold(NO, i32::max) < best {
+                    position += block.iter().filter(|one| **one != NO).count();
+                    continue;
+                }
+                for (offset, one) in block.iter().enumerate() {
+                    if *one == best {
+                        let this = heap_rank(position);
+                        if this < key {
+                            (winner, key) = (start + at * BLOCK + offset, this);
+                        }
+                    }
+                    position += usize::from(*one != NO);
                 }
             }
-            position += 1;
         }
-        // All nodes were looked at, so that the next cycle starts where this one did.
-        if best == NO {
-            Outcome::Unschedulable(self.diagnose())
-        } else {
-            Outcome::Node(winner)
-        }
+        Outcome::Node(winner)
     }
 
     /// Return the nodes that were found, in visiting order, and how many were refused on the way.

@@ -26,6 +26,7 @@ pub struct Engine {
     configuration: Configuration,
     classes: HashMap<(ShapeId, usize), Class>,
     fixed: HashMap<FixedKey, Arc<Fixed>>,
+    templates: Vec<Pod>,
     next_start: usize,
     turn: u64,
 }
@@ -136,6 +137,39 @@ impl Engine {
             decisions.push(self.schedule_one(pod, seed));
         }
         decisions
+    }
+
+    /// Remember pods that `play` makes others from; return the number of the first.
+    pub fn add_templates(&mut self, pods: Vec<Pod>) -> usize {
+        let first = self.templates.len();
+        self.templates.extend(pods);
+        first
+    }
+
+    /// Do one event after the other: a pod like a template comes and is placed, or (without a template) the pod of that name goes.
+    /// Ends before the first pod that has no node, and leaves no trace of it. Returns the chosen nodes in order.
+    pub fn play(&mut self, events: &[(Option<usize>, &str)], seed: u64) -> Vec<String> {
+        let mut nodes = Vec::new();
+        for (template, name) in events {
+            let Some(pod) = template.and_then(|at| self.templates.get(at)) else {
+                self.snapshot.remove_pod(name);
+                continue;
+            };
+            let pod = Pod {
+                name: (*name).to_string(),
+                uid: (*name).to_string(),
+                ..pod.clone()
+            };
+            let (profile, id) = self.prepare(&pod);
+            match self.run(&pod, profile, id, seed) {
+                Outcome::Node(rank) => {
+                    nodes.push(self.snapshot.node_name(rank).to_string());
+                    self.snapshot.assume(Arc::new(pod), rank);
+                }
+                Outcome::Unschedulable(_) => break,
+            }
+        }
+        nodes
     }
 
     fn schedule_one(&mut self, mut pod: Pod, seed: u64) -> Decision {
@@ -397,6 +431,30 @@ mod tests {
                 .ok(),
             Some("n1")
         );
+    }
+
+    #[test]
+    fn played_events_give_what_single_steps_give_and_end_before_the_first_refusal() {
+        let nodes = || vec![node("n1"), node("n2")];
+        let mut played = engine(nodes());
+        assert_eq!(played.add_templates(vec![pod("t", "2")]), 0);
+        assert_eq!(played.add_templates(vec![pod("u", "3")]), 1);
+        let events = [
+            (Some(0), "a"),
+            (Some(0), "b"),
+            (Some(0), "c"),
+            (None, "default/b"),
+            (Some(1), "d"),
+            (Some(1), "e"),
+            (Some(0), "f"),
+        ];
+        assert_eq!(played.play(&events, 0), ["n1", "n2", "n1", "n2"]);
+        assert_eq!(played.snapshot.pod_count(), 3);
+        let mut stepped = engine(nodes());
+        stepped.schedule(vec![pod("a", "2"), pod("b", "2"), pod("c", "2")], 0);
+        stepped.remove("Pod", &["default/b".to_string()]);
+        let last = stepped.schedule(vec![pod("d", "3")], 0).remove(0);
+        assert_eq!(last.result.as_deref().ok(), Some("n2"));
     }
 
     #[test]
