@@ -178,6 +178,9 @@ class ApiServer:
             live={"ping": lambda: "", "storage": self._storage_problem},
             ready={
                 "poststarthook/bootstrap": lambda: "" if self._bootstrap.is_done else "the system's objects do not exist yet",
+                "poststarthook/start-cluster-authentication-info-controller": lambda: (
+                    "" if self.aggregated.is_trusted else "the ConfigMap of trust does not exist yet"
+                ),
                 "poststarthook/rbac/bootstrap-roles": lambda: "" if self._has_policy else "the default roles do not exist yet",
                 "shutdown": lambda: "the server is shutting down" if self._closing.is_set() else "",
             },

@@ -29,6 +29,9 @@ def test_a_plain_pod_is_fine(kind: Any) -> None:
     assert problems(kind) == []
 
 
+SYSCTL_FORM = r"must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
@@ -69,6 +72,33 @@ def test_a_plain_pod_is_fine(kind: Any) -> None:
         (
             {"schedulingGates": [{"name": "g"}], "nodeName": "n1"},
             ["spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"],
+        ),
+        (
+            {
+                "securityContext": {
+                    "sysctls": [{"name": "foo-"}, {"name": "kernel.shmmax"}, {"name": "bar.."}, {"name": "kernel.shmmax"}, {}]
+                }
+            },
+            [
+                f'spec.securityContext.sysctls[0].name: Invalid value: "foo-": {SYSCTL_FORM}',
+                f'spec.securityContext.sysctls[2].name: Invalid value: "bar..": {SYSCTL_FORM}',
+                'spec.securityContext.sysctls[3].name: Duplicate value: "kernel.shmmax"',
+                "spec.securityContext.sysctls[4].name: Required value",
+            ],
+        ),
+        (
+            {"hostNetwork": True, "securityContext": {"sysctls": [{"name": "net/ipv4/ip_forward"}, {"name": "kernel.sem"}]}},
+            [
+                "spec.securityContext.sysctls[0].name: Invalid value: \"net/ipv4/ip_forward\": may not be specified when 'hostNetwork' is true",
+            ],
+        ),
+        (
+            {"securityContext": {"runAsUser": -1, "supplementalGroups": [2**31], "seccompProfile": {"type": "Localhost"}}},
+            [
+                "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+                "spec.securityContext.supplementalGroups[0]: Invalid value: 2147483648: must be between 0 and 2147483647, inclusive",
+                "spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+            ],
         ),
         (
             {"hostAliases": [{"ip": "nowhere"}]},

@@ -30,6 +30,8 @@ from korch.runtime.log import get_logger
 log = get_logger("aggregation")
 
 CHECK_INTERVAL_S = 5.0
+# While the ConfigMap of trust waits for its namespace, at the start.
+_RETRY_S = 0.1
 AUTOMANAGED = "kube-aggregator.kubernetes.io/automanaged"
 _SYSTEM, _AUTHENTICATION = "kube-system", "extension-apiserver-authentication"
 _GROUP, _PLURAL = "apiregistration.k8s.io", "apiservices"
@@ -65,6 +67,8 @@ class AggregatedApis:
         self._services = Configurations(pipeline.records.storage, pipeline.catalogue, _GROUP, _PLURAL)
         self._remotes: dict[tuple[str, str], Remote] = {}
         self.generation = 0
+        # Whether the ConfigMap by which other servers learn whom to believe was there at the last look.
+        self.is_trusted = not authentication
 
     def remote(self, group: str, version: str) -> Remote | None:
         """Return who serves a group-version, None when it is this server or nobody."""
@@ -87,7 +91,7 @@ class AggregatedApis:
             storage = self._pipeline.records.storage
             async with storage.watch(resource.key_prefix(), storage.revision()) as watch:
                 try:
-                    async with asyncio.timeout(CHECK_INTERVAL_S):
+                    async with asyncio.timeout(CHECK_INTERVAL_S if self.is_trusted else _RETRY_S):
                         await watch.next_events()
                 except (TimeoutError, native.WatcherLagged):
                     continue
@@ -214,7 +218,7 @@ class AggregatedApis:
             try:
                 await self._pipeline.create(replace(target, name=""), orjson.dumps(body), WriteOptions())
             except (AlreadyExists, NotFound):
-                # The namespace is not there yet: the next look finds it.
+                # The namespace is not there yet, or another server was quicker: the next look finds it.
                 return
         elif orjson.loads(found[0]).get("data") != wanted:
 
@@ -222,6 +226,7 @@ class AggregatedApis:
                 return {**orjson.loads(old_bytes), "data": wanted}
 
             await self._pipeline.modify(target, change, WriteOptions())
+        self.is_trusted = True
 
     def _target(self, name: str, subresource: str) -> Target:
         resource = self._pipeline.catalogue.get(_GROUP, "v1", _PLURAL)

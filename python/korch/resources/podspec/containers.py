@@ -14,6 +14,7 @@ from korch.api import names, quantity
 from korch.api.errors import Cause, duplicate, forbidden_field, invalid, not_supported, required
 from korch.api.pods import is_sidecar
 from korch.api.validation import check_enum, check_not_negative, check_port, check_port_or_name, not_found
+from korch.resources.podspec.pod_security_context import check_seccomp_profile
 from korch.resources.resource import Object
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
@@ -307,6 +308,7 @@ def _check_security_context(causes: list[Cause], context: Object, path: str) -> 
     for field in ("runAsUser", "runAsGroup"):
         if context.get(field) is not None and not 0 <= context[field] <= 2**31 - 1:
             causes.append(invalid(f"{path}.{field}", context[field], "must be between 0 and 2147483647, inclusive"))
+    check_seccomp_profile(causes, context.get("seccompProfile"), f"{path}.seccompProfile")
     if context.get("allowPrivilegeEscalation") is False:
         if context.get("privileged"):
             causes.append(invalid(path, context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))

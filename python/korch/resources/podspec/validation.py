@@ -11,6 +11,7 @@ from korch.api.errors import Cause, duplicate, forbidden_field, invalid, require
 from korch.api.validation import check_annotations, check_enum, check_labels
 from korch.resources.podspec.containers import check_containers, check_resources
 from korch.resources.podspec.placement import check_placement
+from korch.resources.podspec.pod_security_context import check_pod_security_context
 from korch.resources.podspec.volumes import check_volumes
 from korch.resources.resource import Object
 
@@ -74,6 +75,7 @@ def _check_whole(causes: list[Cause], spec: Object, path: str) -> None:
     check_enum(causes, spec.get("restartPolicy"), f"{path}.restartPolicy", RESTART_POLICIES)
     _check_dns(causes, spec, path)
     check_labels(causes, spec.get("nodeSelector"), f"{path}.nodeSelector")
+    check_pod_security_context(causes, spec, path)
     check_placement(causes, spec, path)
     check_resources(causes, spec.get("resources"), f"{path}.resources")
     _check_names(causes, spec, path)
