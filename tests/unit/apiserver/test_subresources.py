@@ -57,8 +57,25 @@ async def test_an_eviction_deletes_with_its_options(api: Api) -> None:
     await api.made(f"{path}/pods", pod("p", nodeName="n"))
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 7}}
     assert (await api.post(f"{path}/pods/p/eviction", body)).json["status"] == "Success"
-    assert (await api.get(f"{path}/pods/p")).json["metadata"]["deletionGracePeriodSeconds"] == 7
+    evicted = (await api.get(f"{path}/pods/p")).json
+    assert evicted["metadata"]["deletionGracePeriodSeconds"] == 7
+    (condition,) = (one for one in evicted["status"]["conditions"] if one["type"] == "DisruptionTarget")
+    assert (condition["status"], condition["reason"], condition["message"]) == ("True", "EvictionByEvictionAPI", "Eviction API: evicting")
     assert (await api.post(f"{path}/pods/ghost/eviction", body | {"metadata": {"name": "ghost"}})).code == 404
+
+
+@on_server
+async def test_an_eviction_of_another_version_of_the_pod_leaves_it_as_it_is(api: Api) -> None:
+    path = await api.namespace()
+    made = await api.made(f"{path}/pods", pod("p", nodeName="n"))
+
+    def eviction(version: str) -> Object:
+        return {"metadata": {"name": "p"}, "deleteOptions": {"preconditions": {"resourceVersion": version}}}
+
+    assert (await api.post(f"{path}/pods/p/eviction", eviction("1"))).code == 409
+    assert (await api.get(f"{path}/pods/p")).json == made
+    assert (await api.post(f"{path}/pods/p/eviction", eviction(made["metadata"]["resourceVersion"]))).code == 201
+    assert (await api.get(f"{path}/pods/p")).json["metadata"]["deletionTimestamp"]
 
 
 @on_server

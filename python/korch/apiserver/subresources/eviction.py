@@ -2,15 +2,17 @@
 
 A disruption budget that selects the pod must allow one more disruption; granting it is written into the budget's status before the
 pod is deleted, so that two evictions never share one allowance. Pods that have ended, have not started or are being deleted are
-simply deleted. Mirrors registry/core/pod/storage/eviction.go.
+simply deleted. Each is marked with the condition DisruptionTarget before. Mirrors registry/core/pod/storage/eviction.go.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
+from korch.api.conditions import set_condition
 from korch.api.errors import ApiError, BadRequest, InternalError, TooManyRequests
 from korch.api.meta import at, is_deleting, labels_of
 from korch.api.pods import is_ready, is_terminal
@@ -27,6 +29,7 @@ Object = dict[str, Any]
 SCHEMA = "io.k8s.api.policy.v1.Eviction"
 _VIOLATION = "Cannot evict pod as it would violate the pod's disruption budget."
 _RETRY_S = 10
+_CONDITION = "DisruptionTarget"
 
 
 async def create(pipeline: Pipeline, target: Target, body: bytes, options: WriteOptions) -> Outcome:
@@ -45,8 +48,29 @@ async def create(pipeline: Pipeline, target: Target, body: bytes, options: Write
     is_free = is_terminal(pod) or at(pod, "status", "phase") == "Pending" or is_deleting(pod)
     if not is_free:
         await _claim_disruption(pipeline, target, pod, is_dry_run=removal.is_dry_run)
+    if not removal.is_dry_run:
+        removal = await _mark(pipeline, main, removal)
     await pipeline.delete(main, removal)
     return Outcome(dump(success()), 201, warnings)
+
+
+async def _mark(pipeline: Pipeline, main: Target, removal: RemovalOptions) -> RemovalOptions:
+    """Say in the pod's status why it goes, so that a Job need not count it as failed; return the options of its deletion, which mean the
+    marked pod where they named a version of it. Raises NotFound, Conflict (preconditions). Mirrors addConditionAndDeletePod."""
+
+    def mark(old: Object, old_bytes: bytes) -> Object:
+        objects.check_preconditions(main.resource, old, uid=removal.uid, resource_version=removal.resource_version)
+        new: Object = orjson.loads(old_bytes)
+        status = new.setdefault("status", {})
+        set_condition(
+            status, _CONDITION, "True", now=pipeline.runtime.clock.now(), reason="EvictionByEvictionAPI", message="Eviction API: evicting"
+        )
+        return new
+
+    marked = await pipeline.modify(replace(main, subresource="status"), mark, WriteOptions(), prepare=objects.prepare_status_update)
+    if not removal.resource_version:
+        return removal
+    return replace(removal, resource_version=orjson.loads(marked)["metadata"]["resourceVersion"])
 
 
 async def _claim_disruption(pipeline: Pipeline, target: Target, pod: Object, *, is_dry_run: bool) -> None:
