@@ -89,7 +89,8 @@ SYSCTL_FORM = r"must have at most 253 characters and match regex ^([a-z0-9]([-_a
         (
             {"hostNetwork": True, "securityContext": {"sysctls": [{"name": "net/ipv4/ip_forward"}, {"name": "kernel.sem"}]}},
             [
-                "spec.securityContext.sysctls[0].name: Invalid value: \"net/ipv4/ip_forward\": may not be specified when 'hostNetwork' is true",
+                'spec.securityContext.sysctls[0].name: Invalid value: "net/ipv4/ip_forward": '
+                "may not be specified when 'hostNetwork' is true",
             ],
         ),
         (
