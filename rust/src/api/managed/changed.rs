@@ -73,7 +73,7 @@ pub(super) fn fields(source: &str) -> Result<Option<Vec<Raw<'_>>>, JsonError> {
     let mut found = Vec::with_capacity(16);
     let mut first = true;
     while let Some(key) = scanner.key(&mut first)? {
-        found.push((key.text(), scanner.raw()?));
+        found.push((key.text(), scanner.leap()?));
     }
     scanner.end()?;
     Ok(Some(found))

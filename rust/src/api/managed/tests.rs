@@ -531,4 +531,26 @@ proptest! {
             live = new;
         }
     }
+
+    // What naming everything again may skip is held against the long way by an assertion in `apply`.
+    #[test]
+    fn applying_again_and_with_more_keeps_what_all_managers_applied(first in things(), second in things(), third in things()) {
+        let schema = schema();
+        let of = Type::Node(schema.definition("Thing").unwrap());
+        let write = |manager| Write {
+            schema: &schema, of, manager, subresource: "", api_version: VERSION, now: "2026-01-01T00:00:00Z", reset: &[], only: &[],
+        };
+        let mut live: Option<String> = None;
+        for (manager, config) in [("a", &first), ("b", &second), ("a", &first), ("b", &third), ("a", &third), ("b", &third)] {
+            let Ok(applied) = apply(&write(manager), live.as_deref(), &config.to_string(), true) else {
+                return Ok(());
+            };
+            let mut object: Value = serde_json::from_slice(&applied.object).unwrap();
+            object["metadata"]["managedFields"] = serde_json::from_slice(&applied.managed_fields).unwrap();
+            for (name, value) in config["inner"].as_object().unwrap() {
+                prop_assert_eq!(&object["inner"][name], value);
+            }
+            live = Some(object.to_string());
+        }
+    }
 }
