@@ -350,6 +350,9 @@ class FieldManager:
 
         Raises ApplyConflict (unless `force`), UnfitConfiguration, ValueError (what is stored cannot be read)."""
 
+def peel_managers(object: bytes) -> tuple[bytes, bytes]:
+    """Return an object's JSON without its managedFields, and these as they stand (empty: none). Raises ValueError."""
+
 def scale_managers(managed_fields: bytes, replicas: str) -> bytes:
     """Return the managedFields of an object's Scale: who owns `replicas` (a dotted path). Raises ValueError."""
 

@@ -438,7 +438,8 @@ class Pipeline:
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             await self._validate(target, request, [] if warnings is None else warnings)
             if objects.is_finished(new, resource.kind == "Namespace" and resource.group == ""):
-                return await self._finish(resource, new, revision, options.is_dry_run)
+                await self._finish(resource, new, revision, options.is_dry_run)
+                return dump(new)
             is_same = objects.is_same(new, old)
             if is_same and "managedFields" in old["metadata"]:
                 # Nothing was taken over, so nobody's time moves.
@@ -459,15 +460,13 @@ class Pipeline:
             claim.confirm()
         return await _shown(resource, values)
 
-    async def _finish(self, resource: Resource, obj: Object, revision: int, is_dry_run: bool) -> bytes:
-        """Remove an object whose last finalizer has gone (or whose grace period is over); return its last state."""
-        answer = dump(obj)
+    async def _finish(self, resource: Resource, obj: Object, revision: int, is_dry_run: bool) -> None:
+        """Remove an object whose last finalizer has gone (or whose grace period is over)."""
         if not is_dry_run:
             claim = self._claim(resource, "delete", obj)
             await self.records.storage.commit([self.records.delete(resource, obj, revision), *_ops(claim)])
             if claim is not None:
                 claim.confirm()
-        return answer
 
     async def delete(self, target: Target, options: RemovalOptions) -> Outcome:
         """Delete one object, or begin to. Raises NotFound, Conflict (preconditions), Forbidden."""

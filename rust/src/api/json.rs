@@ -366,6 +366,25 @@ impl<'a> Scanner<'a> {
         Ok(self.source.get(start..self.at).unwrap_or("null"))
     }
 
+    /// Pass over the next value and return it, looking for nothing but its end: for what is known to be JSON, because it was encoded here.
+    /// Of anything else it returns some piece, and does not fail before the source is at its end.
+    pub fn leap(&mut self) -> Result<&'a str, JsonError> {
+        let Some(begin) = self.peek() else {
+            return Err(JsonError::End);
+        };
+        let start = self.at;
+        let rest = self.source.as_bytes().get(start..).unwrap_or(&[]);
+        let length = match begin {
+            b'"' => text_end(rest, 0),
+            b'{' | b'[' => container_end(rest),
+            _ => rest
+                .iter()
+                .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')),
+        };
+        self.at = start + length.unwrap_or(rest.len());
+        self.source.get(start..self.at).ok_or(JsonError::End)
+    }
+
     /// Nothing but white space may follow.
     pub fn end(&mut self) -> Result<(), JsonError> {
         if self.peek().is_some() {
@@ -373,6 +392,12 @@ impl<'a> Scanner<'a> {
         } else {
             Ok(())
         }
+    }
+
+    #[cfg(test)]
+    fn raw_rest(&mut self) -> &'a str {
+        self.peek();
+        self.source.get(self.at..).unwrap_or("")
     }
 
     fn peek(&mut self) -> Option<u8> {
@@ -397,6 +422,40 @@ impl<'a> Scanner<'a> {
             Some(found) => JsonError::Unexpected { found, context },
             None => JsonError::End,
         }
+    }
+}
+
+/// Where a string that begins at `at` is over.
+fn text_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// Where an object or array that begins at 0 is over.
+fn container_end(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0_usize);
+    loop {
+        match bytes.get(at)? {
+            b'"' => {
+                at = text_end(bytes, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
     }
 }
 
@@ -542,5 +601,34 @@ mod tests {
             assert_eq!(copied(source).unwrap_err(), want, "{source:?}");
         }
         assert_eq!(copied(&"[".repeat(5000)).unwrap_err(), "exceeded max depth");
+    }
+
+    #[test]
+    fn leaping_finds_the_same_end_as_reading() {
+        for value in [
+            r#"{"a":[1,{"b":"}]\"\\"}],"c":{}}"#,
+            r#""te\"xt""#,
+            "-1.5e3",
+            "true",
+            "null",
+            "[]",
+            r#"[ [ ] , "]" ]"#,
+        ] {
+            for rest in ["", ",1", "}", "]", " ,"] {
+                let source = format!(" {value}{rest}");
+                let mut scanner = Scanner::new(&source);
+                assert_eq!(scanner.leap().unwrap(), value, "{source}");
+                assert_eq!(scanner.raw_rest(), rest.trim_start(), "{source}");
+            }
+        }
+    }
+
+    #[test]
+    fn leaping_over_what_is_cut_short_ends_with_the_source() {
+        for source in [r#"{"a":"#, r#""x"#, r#"["\"#, "[[]", ""] {
+            let mut scanner = Scanner::new(source);
+            let _ = scanner.leap();
+            assert_eq!(scanner.raw_rest(), "", "{source}");
+        }
     }
 }

@@ -138,6 +138,23 @@ pub fn scaled_managers<'py>(
     Ok(PyBytes::new(py, &found.map_err(PyValueError::new_err)?))
 }
 
+/// The object without its managers, and these (empty: none).
+#[pyfunction]
+pub fn peel_managers<'py>(
+    py: Python<'py>,
+    object: Bound<'py, PyBytes>,
+) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let found = managed::peel(text(object.as_bytes())?)
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(match found {
+        Some((rest, managers)) => (
+            PyBytes::new(py, &rest),
+            PyBytes::new(py, managers.as_bytes()),
+        ),
+        None => (object.clone(), PyBytes::new(py, b"")),
+    })
+}
+
 fn text(bytes: &[u8]) -> PyResult<&str> {
     std::str::from_utf8(bytes).map_err(|error| PyValueError::new_err(error.to_string()))
 }

@@ -44,7 +44,8 @@ mod native {
 
     #[pymodule_export]
     use super::managed::{
-        ApplyConflict, FieldManager, UnfitConfiguration, scale_managers, scaled_managers,
+        ApplyConflict, FieldManager, UnfitConfiguration, peel_managers, scale_managers,
+        scaled_managers,
     };
 
     #[pymodule_export]

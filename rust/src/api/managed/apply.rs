@@ -68,7 +68,18 @@ pub fn apply(
     if entries.is_empty() && live.is_some() {
         entries = before_first_apply(write, &live_value).map_err(ApplyError::Live)?;
     }
-    let attempted = match attempt(write, &live_value, &config, entries.clone(), force) {
+    let first = if force {
+        attempt(
+            write,
+            &live_value,
+            &config,
+            std::mem::take(&mut entries),
+            true,
+        )
+    } else {
+        attempt(write, &live_value, &config, entries.clone(), false)
+    };
+    let attempted = match first {
         Ok(attempted) => attempted,
         Err(conflicts) => {
             let left = beyond_last_applied(write, &live_value, conflicts);
@@ -111,8 +122,10 @@ fn attempt<'a>(
         merge(&types, Some(live), Some(config), write.of).unwrap_or(Value::Map(Vec::new()));
     let owned = write.filter(fields_of(&types, config, write.of).1);
     let mut last = Set::default();
+    let mut names_all_again = false;
     match entries::find(&mut entries, &identity) {
         Some(entry) => {
+            names_all_again = entry.set.is_within(&owned);
             last = std::mem::replace(&mut entry.set, owned);
             entry.api_version = Cow::Borrowed(write.api_version);
         }
@@ -123,7 +136,13 @@ fn attempt<'a>(
             set: owned,
         }),
     }
-    let object = prune(write, merged, &entries, &last);
+    let object = if names_all_again {
+        // Who names all that it named before has nothing removed, and most who apply do.
+        debug_assert!(prune(write, merged.clone(), &entries, &last) == merged);
+        merged
+    } else {
+        prune(write, merged, &entries, &last)
+    };
     let found = compare(&types, live, &object, write.of);
     let (changed, removed) = found.changed();
     let (changed, removed) = (write.filter(changed), write.filter(removed));

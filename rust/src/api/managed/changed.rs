@@ -64,7 +64,7 @@ fn both<'a>(old: &[Raw<'a>], new: &[Raw<'a>]) -> Result<(Map<'a>, Map<'a>), Json
 }
 
 /// The fields of a map, None for any other value.
-fn fields(source: &str) -> Result<Option<Vec<Raw<'_>>>, JsonError> {
+pub(super) fn fields(source: &str) -> Result<Option<Vec<Raw<'_>>>, JsonError> {
     let mut scanner = Scanner::new(source);
     if scanner.kind()? != Kind::Object {
         return Ok(None);
@@ -73,7 +73,7 @@ fn fields(source: &str) -> Result<Option<Vec<Raw<'_>>>, JsonError> {
     let mut found = Vec::with_capacity(16);
     let mut first = true;
     while let Some(key) = scanner.key(&mut first)? {
-        found.push((key.text(), scanner.raw()?));
+        found.push((key.text(), scanner.leap()?));
     }
     scanner.end()?;
     Ok(Some(found))

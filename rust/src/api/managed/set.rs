@@ -192,6 +192,18 @@ impl<'a> Set<'a> {
         })
     }
 
+    /// Whether every member of this set is one of the other.
+    pub fn is_within(&self, other: &Set<'_>) -> bool {
+        self.nodes
+            .iter()
+            .all(|node| match other.find(&node.element) {
+                Some(found) => {
+                    (found.is_member || !node.is_member) && node.below.is_within(&found.below)
+                }
+                None => false,
+            })
+    }
+
     /// Both sets in one, for sets that nobody needs any more.
     pub fn joined(self, other: Set<'a>) -> Set<'a> {
         if self.is_empty() {

@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+use proptest::prelude::*;
+
+use super::update::tracked;
+use super::value::Value as Borrowed;
 use super::{Applied, ApplyError, Conflict, Type, Write, apply, track};
 use crate::api::schema::Schema;
 
@@ -478,5 +482,75 @@ fn order_follows_the_configuration_where_it_says_something_and_the_object_elsewh
             json!({"words": merged}),
             "{live:?} {config:?}"
         );
+    }
+}
+
+/// Objects of a few fields with few values, so that two of them have much in common.
+fn things() -> impl Strategy<Value = Value> {
+    let map = |max| prop::collection::btree_map("[ab]", "[xy]", 0..max);
+    let ports = prop::collection::vec((1..3i64, "[xy]"), 0..3);
+    let words = prop::collection::vec("[pq]", 0..3);
+    let free = prop::option::of((map(3), prop::collection::vec(0..2i64, 0..2)));
+    (map(3), map(3), prop::option::of(map(3)), ports, words, free).prop_map(
+        |(labels, inner, whole, ports, words, free)| {
+            let ports: Vec<_> = ports
+                .into_iter()
+                .map(|(port, name)| json!({"port": port, "name": name}))
+                .collect();
+            let mut thing = json!({"apiVersion": VERSION, "kind": "Thing", "metadata": {"name": "t", "labels": labels},
+                "inner": inner, "ports": ports, "words": words});
+            for (name, value) in [("whole", json!(whole)), ("free", json!(free))] {
+                if !value.is_null() {
+                    thing[name] = value;
+                }
+            }
+            thing
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn reading_only_what_differs_tracks_the_same_as_reading_all(first in things(), second in things(), third in things()) {
+        let schema = schema();
+        let of = Type::Node(schema.definition("Thing").unwrap());
+        let write = |manager| Write {
+            schema: &schema, of, manager, subresource: "", api_version: VERSION, now: "2026-01-01T00:00:00Z", reset: &[], only: &[],
+        };
+        let mut live = first;
+        live["metadata"]["managedFields"] = serde_json::from_slice(&track(&write("a"), None, &live.to_string()).unwrap()).unwrap();
+        for (manager, next) in [("b", second), ("a", third.clone()), ("b", third)] {
+            let mut new = next;
+            new["metadata"]["managedFields"] = live["metadata"]["managedFields"].clone();
+            let (before, after) = (live.to_string(), new.to_string());
+            let all = (Borrowed::parse(&before).unwrap(), Borrowed::parse(&after).unwrap());
+            let expected = tracked(&write(manager), true, all.0, all.1).unwrap();
+            let found = track(&write(manager), Some(&before), &after).unwrap();
+            prop_assert_eq!(String::from_utf8(found.clone()).unwrap(), String::from_utf8(expected).unwrap());
+            new["metadata"]["managedFields"] = serde_json::from_slice(&found).unwrap();
+            live = new;
+        }
+    }
+
+    // What naming everything again may skip is held against the long way by an assertion in `apply`.
+    #[test]
+    fn applying_again_and_with_more_keeps_what_all_managers_applied(first in things(), second in things(), third in things()) {
+        let schema = schema();
+        let of = Type::Node(schema.definition("Thing").unwrap());
+        let write = |manager| Write {
+            schema: &schema, of, manager, subresource: "", api_version: VERSION, now: "2026-01-01T00:00:00Z", reset: &[], only: &[],
+        };
+        let mut live: Option<String> = None;
+        for (manager, config) in [("a", &first), ("b", &second), ("a", &first), ("b", &third), ("a", &third), ("b", &third)] {
+            let Ok(applied) = apply(&write(manager), live.as_deref(), &config.to_string(), true) else {
+                return Ok(());
+            };
+            let mut object: Value = serde_json::from_slice(&applied.object).unwrap();
+            object["metadata"]["managedFields"] = serde_json::from_slice(&applied.managed_fields).unwrap();
+            for (name, value) in config["inner"].as_object().unwrap() {
+                prop_assert_eq!(&object["inner"][name], value);
+            }
+            live = Some(object.to_string());
+        }
     }
 }

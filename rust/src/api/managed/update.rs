@@ -12,18 +12,28 @@ use super::value::{EMPTY, Value};
 /// managedFields itself (not through a subresource); `[{}]` and `[]` clear them. Fails when an object is no JSON or the stored
 /// managedFields are malformed.
 pub fn track(write: &Write<'_>, live: Option<&str>, new: &str) -> Result<Vec<u8>, String> {
-    let (mut live_value, mut new_value) = match live {
+    let (live_value, new_value) = match live {
         Some(live) => changed::read(live, new).map_err(|error| error.to_string())?,
         None => (EMPTY.clone(), parse(new)?),
     };
-    let stored = take_managed(&mut live_value);
-    let given = take_managed(&mut new_value);
-    // From here on everything borrows from the two sources, which have lost what is the same in both.
+    tracked(write, live.is_some(), live_value, new_value)
+}
+
+/// The same of values that may have lost what is the same in both.
+pub(super) fn tracked<'a>(
+    write: &Write<'a>,
+    is_update: bool,
+    mut live: Value<'a>,
+    mut new: Value<'a>,
+) -> Result<Vec<u8>, String> {
+    let stored = take_managed(&mut live);
+    let given = take_managed(&mut new);
+    // From here on everything borrows from the two sources.
     let entries = decode(write, stored.as_ref(), given.as_ref());
-    if entries.is_empty() && live.is_some() {
+    if entries.is_empty() && is_update {
         return Ok(Vec::new());
     }
-    let entries = update(write, &live_value, &new_value, entries)?;
+    let entries = update(write, &live, &new, entries)?;
     Ok(entries::write(entries))
 }
 
