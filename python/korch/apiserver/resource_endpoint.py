@@ -24,8 +24,10 @@ from korch.apiserver.negotiation import LIST_FORMS, OBJECT_FORMS, Form, negotiat
 from korch.apiserver.options import ReadOptions, read_options, removal_options, write_options
 from korch.apiserver.pipeline import Outcome, Target
 from korch.apiserver.request_info import RequestInfo
+from korch.apiserver.upgrades import UpgradeConnector
 from korch.apiserver.watching import WatchStream
 from korch.runtime.context import Runtime
+from korch.runtime.handover import Head
 
 # The kinds of parameters by which webhooks know connections.
 _CONNECTIONS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions", "proxy": "PodProxyOptions"}
@@ -46,6 +48,7 @@ class ResourceEndpoint:
         self._closing = closing
         self.connectors: dict[tuple[str, str], Connector] = {}
         self.socket_connectors: dict[tuple[str, str], SocketConnector] = {}
+        self.upgrade_connectors: dict[tuple[str, str], UpgradeConnector] = {}
 
     async def answer(self, exchange: Exchange, receive: Any, send: Any) -> None:
         """Answer one HTTP request. Raises ApiError for the caller to send."""
@@ -111,6 +114,16 @@ class ResourceEndpoint:
 
         if await until(pump(), gone(), self._closing.wait()) != 1:
             await socket.close()
+
+    async def answer_upgrade(self, exchange: Exchange, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection that wants SPDY. Raises ApiError before anything is answered."""
+        info = exchange.info
+        self._target(info, exchange.user)
+        connector = self.upgrade_connectors.get((info.resource, info.subresource))
+        if connector is None:
+            raise BadRequest("Upgrade request required")
+        await self._connect(info, exchange.user, exchange.query)
+        await connector(head, info, reader, writer)
 
     def _target(self, info: RequestInfo, user: User) -> Target:
         namespace = "" if info.resource == "namespaces" and not info.group else info.namespace

@@ -206,7 +206,7 @@ class ApiServer:
         return inner, self._front(inner, guards)
 
     def _front(self, inner: AggregationProxy, guards: Guards) -> Front:
-        return Front(inner, runtime=self._runtime, guards=guards, metrics=self.metrics, catalogue=self._catalogue)
+        return Front(inner, runtime=self._runtime, guards=guards, metrics=self.metrics, catalogue=self._catalogue, endpoint=self.endpoint)
 
     def _flow_control(self, config: ServerConfig) -> FlowControl | None:
         if not config.seats:
