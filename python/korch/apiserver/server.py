@@ -154,7 +154,9 @@ class ApiServer:
         proxy = config.front_proxy
         connector = Connector(proxy.certificate, proxy.key)
         self.aggregated = AggregatedApis(self.pipeline, runtime, self.webhooks, connector, proxy.authentication)
-        self.pipeline.extensions = ConfiguredAdmission(self._records, catalogue, self.pipeline.codec, self.webhooks, runtime.rng)
+        self.pipeline.extensions = ConfiguredAdmission(
+            self._records, catalogue, self.pipeline.codec, self.webhooks, runtime.rng, config.authorizer
+        )
         self._add_reviews()
         self._rebuild_services()
         self.metrics = Metrics()
