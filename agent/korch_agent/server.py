@@ -16,8 +16,9 @@ import orjson
 from aiohttp import web
 
 from korch.runtime.clock import Clock, parse_rfc3339
+from korch.runtime.handover import Handover, Head
 from korch.runtime.log import get_logger
-from korch_agent import streaming
+from korch_agent import streaming, upgrades
 from korch_agent.cri.protocol import Container, CriError, CriNotFound, Runtime
 from korch_agent.log_files import LogOptions, read_log
 
@@ -55,11 +56,18 @@ class AgentServer:
         runner = web.AppRunner(self.app, access_log=None)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port, ssl_context=context).start()
-            log.info("agent server listens", host=host, port=port)
-            await asyncio.Event().wait()
+            async with await self.listen(runner, host, port, context):
+                log.info("agent server listens", host=host, port=port)
+                await asyncio.Event().wait()
         finally:
             await runner.cleanup()
+
+    async def listen(self, runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext) -> asyncio.Server:
+        """Return a socket that serves `runner`, and SPDY beside it. Raises OSError when the address is taken."""
+        http = runner.server
+        assert http is not None, "the runner has been set up"
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Handover(http, upgrades.PROTOCOL, self._upgrade), host, port, ssl=context)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         await self._runtime.version()
@@ -90,35 +98,59 @@ class AgentServer:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         container = await self._container(request)
-        command = request.query.getall("command", [])
-        if not command:
-            raise web.HTTPBadRequest(text="you must specify at least 1 command")
-        wanted = _streams(request.query, "stdin", "stdout", "stderr")
-        url = await self._runtime.exec_url(
-            container.id, command, tty=wanted.tty, stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr and not wanted.tty
-        )
-        return await streaming.serve_command(request, url, wanted)
+        url = await self._exec_url(container, request.query, request.query.getall("command", []))
+        return await streaming.serve_command(request, url, _wanted(request.query))
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         container = await self._container(request)
-        wanted = _streams(request.query, "stdin", "stdout", "stderr")
-        url = await self._runtime.attach_url(
-            container.id, tty=wanted.tty, stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr and not wanted.tty
-        )
-        return await streaming.serve_command(request, url, wanted)
+        url = await self._attach_url(container, request.query)
+        return await streaming.serve_command(request, url, _wanted(request.query))
 
     async def _port_forward(self, request: web.Request) -> web.StreamResponse:
-        namespace, pod = request.match_info["namespace"], request.match_info["pod"]
+        ports = [int(one) for one in request.query.getall("port", []) if one.isdigit()]
+        url = await self._port_forward_url(request.match_info["namespace"], request.match_info["pod"], ports)
+        return await streaming.serve_port_forward(request, url)
+
+    async def _upgrade(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        certificate = writer.get_extra_info("peercert") or {}
+        await upgrades.serve(head, reader, writer, may=lambda: _is_trusted(certificate), find_url=self._upgrade_url)
+
+    async def _upgrade_url(self, parts: list[str], query: Mapping[str, str], command: list[str]) -> str:
+        match parts:
+            case ["exec", namespace, pod, name]:
+                return await self._exec_url(await self._named(namespace, pod, name), query, command)
+            case ["attach", namespace, pod, name]:
+                return await self._attach_url(await self._named(namespace, pod, name), query)
+            case ["portForward", namespace, pod]:
+                return await self._port_forward_url(namespace, pod, [])
+            case _:
+                raise web.HTTPNotFound(text="404 page not found")
+
+    async def _exec_url(self, container: Container, query: Mapping[str, str], command: list[str]) -> str:
+        if not command:
+            raise web.HTTPBadRequest(text="you must specify at least 1 command")
+        wanted = _wanted(query)
+        return await self._runtime.exec_url(
+            container.id, command, tty=wanted.tty, stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr and not wanted.tty
+        )
+
+    async def _attach_url(self, container: Container, query: Mapping[str, str]) -> str:
+        wanted = _wanted(query)
+        return await self._runtime.attach_url(
+            container.id, tty=wanted.tty, stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr and not wanted.tty
+        )
+
+    async def _port_forward_url(self, namespace: str, pod: str, ports: list[int]) -> str:
         sandboxes = [one for one in await self._runtime.list_sandboxes() if (one.namespace, one.name) == (namespace, pod) and one.is_ready]
         if not sandboxes:
             raise _NoSuchContainer(f'pod "{pod}" not found')
         newest = max(sandboxes, key=lambda one: one.created_at)
-        ports = [int(one) for one in request.query.getall("port", []) if one.isdigit()]
-        url = await self._runtime.port_forward_url(newest.id, ports)
-        return await streaming.serve_port_forward(request, url)
+        return await self._runtime.port_forward_url(newest.id, ports)
 
     async def _container(self, request: web.Request, *, previous: bool = False) -> Container:
-        namespace, pod, name = (request.match_info[key] for key in ("namespace", "pod", "container"))
+        return await self._named(*(request.match_info[key] for key in ("namespace", "pod", "container")), previous=previous)
+
+    async def _named(self, namespace: str, pod: str, name: str, *, previous: bool = False) -> Container:
         found = [
             one
             for one in await self._runtime.list_containers()
@@ -136,11 +168,14 @@ class AgentServer:
         return found[1]
 
 
+def _is_trusted(certificate: Mapping[str, Any]) -> bool:
+    groups = [value for part in certificate.get("subject", ()) for key, value in part if key == "organizationName"]
+    return _TRUSTED_GROUP in groups
+
+
 @web.middleware
 async def _only_the_api_server(request: web.Request, handler) -> web.StreamResponse:
-    certificate = request.get_extra_info("peercert") or {}
-    groups = [value for part in certificate.get("subject", ()) for key, value in part if key == "organizationName"]
-    if _TRUSTED_GROUP not in groups:
+    if not _is_trusted(request.get_extra_info("peercert") or {}):
         raise web.HTTPForbidden(text="Forbidden")
     return await handler(request)
 
@@ -155,6 +190,10 @@ async def _say_what_went_wrong(request: web.Request, handler) -> web.StreamRespo
         raise web.HTTPInternalServerError(text=error.message) from error
     except ConnectionError as error:
         raise web.HTTPServiceUnavailable(text=str(error)) from error
+
+
+def _wanted(query: Mapping[str, str]) -> streaming.Streams:
+    return _streams(query, "stdin", "stdout", "stderr")
 
 
 def _streams(query: Mapping[str, str], *names: str) -> streaming.Streams:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 _VERSION = 0x8003
@@ -130,25 +130,35 @@ class Connection:
         await self._writer.drain()
 
 
-async def dial(url: str, protocols: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return the raw connection to `url` (http) after its upgrade to SPDY/3.1. `protocols` goes into X-Stream-Protocol-Version.
+async def switch(url: str, protocols: Sequence[str]) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return the server's answer to an upgrade of `url` (http) to SPDY/3.1, as it came, and the raw connection behind it.
 
-    Raises UpgradeRefused, ConnectionError.
+    `protocols` are offered, each in a header X-Stream-Protocol-Version of its own. Raises UpgradeRefused, ConnectionError.
     """
     target = urlsplit(url)
     reader, writer = await asyncio.open_connection(target.hostname, target.port or 80)
     path = target.path + (f"?{target.query}" if target.query else "")
+    offered = "".join(f"X-Stream-Protocol-Version: {one}\r\n" for one in protocols)
     request = (
-        f"POST {path} HTTP/1.1\r\nHost: {target.netloc}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
-        f"X-Stream-Protocol-Version: {protocols}\r\nContent-Length: 0\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {target.netloc}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{offered}Content-Length: 0\r\n\r\n"
     )
     writer.write(request.encode())
-    head = await reader.readuntil(b"\r\n\r\n")
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        writer.close()
+        raise UpgradeRefused("the connection ended before an answer") from error
     status = head.split(b"\r\n", 1)[0].decode(errors="replace")
     if " 101 " not in f"{status} ":
         body = await asyncio.wait_for(reader.read(2048), 1) if b"content-length: 0" not in head.lower() else b""
         writer.close()
         raise UpgradeRefused(f"{status}: {body.decode(errors='replace').strip()}")
+    return head, reader, writer
+
+
+async def dial(url: str, protocols: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return the raw connection to `url` after its upgrade. Raises UpgradeRefused, ConnectionError."""
+    _, reader, writer = await switch(url, [protocols])
     return reader, writer
 
 

@@ -36,9 +36,11 @@ from korch.apiserver.metrics import CONTENT_TYPE, Metrics
 from korch.apiserver.openapi import OpenAPI
 from korch.apiserver.request_info import RequestInfo, is_true, parse
 from korch.apiserver.resource_endpoint import ResourceEndpoint, refuse_socket
+from korch.apiserver.upgrades import answer_upgrade, scope_of
 from korch.resources.resource import Catalogue
 from korch.runtime import tasks
 from korch.runtime.context import Runtime
+from korch.runtime.handover import Head
 from korch.runtime.log import get_logger
 
 if TYPE_CHECKING:
@@ -68,8 +70,11 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 class Front:
     """ASGI: identity, permission, fairness, deadlines, metrics and errors around `inner`."""
 
-    def __init__(self, inner: Any, *, runtime: Runtime, guards: Guards, metrics: Metrics, catalogue: Catalogue) -> None:
+    def __init__(
+        self, inner: Any, *, runtime: Runtime, guards: Guards, metrics: Metrics, catalogue: Catalogue, endpoint: ResourceEndpoint
+    ) -> None:
         self._inner = inner
+        self._endpoint = endpoint
         self._catalogue = catalogue
         self._runtime = runtime
         self._guards = guards
@@ -192,6 +197,26 @@ class Front:
                 exchange.seat.release()
             if exchange.record is not None:
                 exchange.record.complete(code)
+
+    async def upgrade(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a request that wants SPDY; see `upgrades`. Returns when the connection is to be closed."""
+        scope = scope_of(head)
+        headers, query = headers_of(scope), query_of(scope)
+        info = parse(head.method, scope["path"], query)
+        audit_id = headers.get("audit-id") or self._runtime.rng.uid()
+        exchange = Exchange(
+            scope, None, None, headers=headers, query=query, info=info, user=User(""), offload=self._runtime.offload, audit_id=audit_id
+        )
+        self._metrics.begin(info)
+        try:
+            await answer_upgrade(
+                exchange,
+                lambda: self._guards.admit(exchange, scope),
+                lambda: self._endpoint.answer_upgrade(exchange, head, reader, writer),
+                writer,
+            )
+        finally:
+            self._metrics.end(info, code=101, seconds=0.0, is_dry_run=False)
 
     def _grant(self, headers: dict[str, str], info: RequestInfo, user: User) -> list[tuple[bytes, bytes]]:
         auditor = self._guards.auditor

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,13 +23,15 @@ from korch.apiserver.identity import Authorizer, User, forbidden
 from korch.apiserver.negotiation import LIST_FORMS, OBJECT_FORMS, Form, negotiate
 from korch.apiserver.options import ReadOptions, read_options, removal_options, write_options
 from korch.apiserver.pipeline import Outcome, Target
-from korch.apiserver.request_info import RequestInfo
+from korch.apiserver.request_info import RequestInfo, is_true
+from korch.apiserver.upgrades import UpgradeConnector
 from korch.apiserver.watching import WatchStream
 from korch.runtime.context import Runtime
+from korch.runtime.handover import Head
 
-# The kinds of parameters by which webhooks know connections.
-_CONNECTIONS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions", "proxy": "PodProxyOptions"}
-_CONNECTION_PARAMETERS = ("stdin", "stdout", "stderr", "tty", "container", "command", "ports", "path")
+# What a connection's parameters are: lists of texts, numbers, facts, or one text.
+_CONNECTIONS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions", "proxy": "ProxyOptions"}
+_FACTS, _TEXTS = ("stdin", "stdout", "stderr", "tty"), ("container", "path")
 
 # Answers a subresource over HTTP, and over a WebSocket, in place of the pipeline (log, exec, proxy ...).
 Connector = Callable[[Request, RequestInfo], Awaitable[Response]]
@@ -46,13 +48,14 @@ class ResourceEndpoint:
         self._closing = closing
         self.connectors: dict[tuple[str, str], Connector] = {}
         self.socket_connectors: dict[tuple[str, str], SocketConnector] = {}
+        self.upgrade_connectors: dict[tuple[str, str], UpgradeConnector] = {}
 
     async def answer(self, exchange: Exchange, receive: Any, send: Any) -> None:
         """Answer one HTTP request. Raises ApiError for the caller to send."""
         info = exchange.info
         connector = self.connectors.get((info.resource, info.subresource))
         if connector is not None:
-            await self._connect(info, exchange.user, exchange.query)
+            await self._connect(info, exchange.user, _pairs(exchange.scope))
             response = await connector(Request(exchange.scope, receive), info)
             await response(exchange.scope, receive, send)
             return
@@ -86,7 +89,7 @@ class ResourceEndpoint:
         target = self._target(info, user)
         connector = self.socket_connectors.get((info.resource, info.subresource))
         if connector is not None:
-            await self._connect(info, user, query)
+            await self._connect(info, user, _pairs(socket.scope))
             await connector(socket, info)
             return
         if info.verb != "watch":
@@ -112,6 +115,16 @@ class ResourceEndpoint:
         if await until(pump(), gone(), self._closing.wait()) != 1:
             await socket.close()
 
+    async def answer_upgrade(self, exchange: Exchange, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection that wants SPDY. Raises ApiError before anything is answered."""
+        info = exchange.info
+        self._target(info, exchange.user)
+        connector = self.upgrade_connectors.get((info.resource, info.subresource))
+        if connector is None:
+            raise BadRequest("Upgrade request required")
+        await self._connect(info, exchange.user, _pairs(exchange.scope))
+        await connector(head, info, reader, writer)
+
     def _target(self, info: RequestInfo, user: User) -> Target:
         namespace = "" if info.resource == "namespaces" and not info.group else info.namespace
         return self._dispatch.target(
@@ -124,18 +137,11 @@ class ResourceEndpoint:
             subresource=info.subresource,
         )
 
-    async def _connect(self, info: RequestInfo, user: User, query: Mapping[str, str]) -> None:
+    async def _connect(self, info: RequestInfo, user: User, query: Sequence[tuple[str, str]]) -> None:
         """Ask admission whether a connection may be made. Reading logs is no connection. Raises ApiError."""
         target = self._target(info, user)
-        kind = _CONNECTIONS.get(info.subresource)
-        if kind is None:
-            return
-        options: dict[str, Any] = {
-            "kind": kind if info.subresource != "proxy" else f"{target.resource.kind}ProxyOptions",
-            "apiVersion": "v1",
-        }
-        options |= {"metadata": {}} | {key: value for key, value in query.items() if key in _CONNECTION_PARAMETERS}
-        await self._dispatch.pipeline.admit_connection(target, options)
+        if info.subresource in _CONNECTIONS:
+            await self._dispatch.pipeline.admit_connection(target, connection_options(target.resource.kind, info, query))
 
     async def _get(self, exchange: Exchange, target: Target) -> None:
         form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)
@@ -217,6 +223,26 @@ class ResourceEndpoint:
         if form.media == "yaml":
             body, content_type = to_yaml(body), "application/yaml"
         await exchange.respond(body, code=outcome.code, content_type=content_type, warnings=outcome.warnings)
+
+
+def connection_options(kind: str, info: RequestInfo, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the object that admission sees of a connection: its parameters, as the kind that upstream gives them."""
+    named = _CONNECTIONS[info.subresource]
+    options: dict[str, Any] = {"kind": f"{kind}{named}" if named == "ProxyOptions" else named, "apiVersion": "v1"}
+    given = dict(reversed(query))
+    options |= {key: is_true(given[key]) for key in _FACTS if key in given and info.subresource in ("exec", "attach")}
+    options |= {key: given[key] for key in _TEXTS if given.get(key)}
+    if commands := [value for key, value in query if key == "command"]:
+        options["command"] = commands
+    if ports := [int(one) for key, value in query if key == "ports" for one in value.split(",") if one.isdigit()]:
+        options["ports"] = ports
+    if info.subresource == "proxy":
+        options["path"] = info.tail or "/"
+    return options
+
+
+def _pairs(scope: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return parse_qsl((scope.get("query_string") or b"").decode("latin-1"), keep_blank_values=True)
 
 
 async def refuse_socket(socket: WebSocket, error: ApiError) -> None:

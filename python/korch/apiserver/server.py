@@ -156,7 +156,9 @@ class ApiServer:
         proxy = config.front_proxy
         connector = Connector(proxy.certificate, proxy.key)
         self.aggregated = AggregatedApis(self.pipeline, runtime, self.webhooks, connector, proxy.authentication)
-        self.pipeline.extensions = ConfiguredAdmission(self._records, catalogue, self.pipeline.codec, self.webhooks, runtime.rng)
+        self.pipeline.extensions = ConfiguredAdmission(
+            self._records, catalogue, self.pipeline.codec, self.webhooks, runtime.rng, config.authorizer
+        )
         self._add_reviews()
         self._rebuild_services()
         self.metrics = Metrics()
@@ -211,7 +213,7 @@ class ApiServer:
         return inner, self._front(inner, guards)
 
     def _front(self, inner: AggregationProxy, guards: Guards) -> Front:
-        return Front(inner, runtime=self._runtime, guards=guards, metrics=self.metrics, catalogue=self._catalogue)
+        return Front(inner, runtime=self._runtime, guards=guards, metrics=self.metrics, catalogue=self._catalogue, endpoint=self.endpoint)
 
     def _flow_control(self, config: ServerConfig) -> FlowControl | None:
         if not config.seats:

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import orjson
@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from korch.api.errors import ApiError, BadRequest, InternalError, NotFound, ServiceUnavailable
 from korch.apiserver.request_info import RequestInfo
+from korch.runtime.handover import Head, carry
 
 AGENT_PORT = 10250
 # Nodes that carry this label run nothing, and their addresses and their pods' are nobody's: they are never dialled.
@@ -128,6 +129,47 @@ class Streaming:
             await _pipe(socket, upstream)
         finally:
             await upstream.close()
+
+    async def command_upgrade(self, head: Head, info: RequestInfo, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry SPDY on pods/exec or pods/attach to the agent."""
+        pod = self._get("pods", info.namespace, info.name)
+        asked = head.query
+        if info.subresource == "exec" and not any(key == "command" for key, _ in asked):
+            raise BadRequest("you must specify at least 1 command for the container")
+        container = _command_container(pod, next((value for key, value in asked if key == "container"), ""))
+        query = [(key, value) for key, value in asked if key != "container"]
+        path = f"/{info.subresource}/{info.namespace}/{info.name}/{container}"
+        await self._switch(head, self._agent_url(pod), f"{path}?{urlencode(query)}", (reader, writer))
+
+    async def port_forward_upgrade(self, head: Head, info: RequestInfo, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry SPDY on pods/portforward to the agent."""
+        pod = self._get("pods", info.namespace, info.name)
+        await self._switch(head, self._agent_url(pod), f"/portForward/{info.namespace}/{info.name}", (reader, writer))
+
+    async def _switch(self, head: Head, agent: str, target: str, client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Ask the agent to switch; when it does, so does the client, and what either says is passed on. Raises ApiError."""
+        place = urlsplit(agent)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                upstream = await asyncio.open_connection(place.hostname, place.port, ssl=self._context)
+        except (OSError, TimeoutError) as error:
+            raise ServiceUnavailable(f"error dialing backend: {error}") from error
+        offered = "".join(f"X-Stream-Protocol-Version: {one}\r\n" for one in head.all("x-stream-protocol-version"))
+        request = f"POST {target} HTTP/1.1\r\nHost: {place.netloc}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{offered}\r\n"
+        try:
+            upstream[1].write(request.encode("latin-1"))
+            answer = await upstream[0].readuntil(b"\r\n\r\n")
+            code = int(answer.split(b" ", 2)[1])
+            if code != 101:
+                said = (await upstream[0].read(2048)).decode(errors="replace")
+                raise _error_of(code, said)
+            client[1].write(answer)
+            await client[1].drain()
+            await carry(client, upstream)
+        except (asyncio.IncompleteReadError, ValueError, IndexError) as error:
+            raise ServiceUnavailable(f"error dialing backend: {error}") from error
+        finally:
+            upstream[1].close()
 
     # -- proxying -------------------------------------------------------------------------------------------------
 

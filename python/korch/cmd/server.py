@@ -17,6 +17,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from korch._core import native
 from korch.api.errors import NotFound
@@ -30,11 +31,13 @@ from korch.apiserver.authz.node import NodeAuthorizer
 from korch.apiserver.authz.rbac import Rbac, SuperUsers
 from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.grants import GUARDED
+from korch.apiserver.http import Front
 from korch.apiserver.identity import User
 from korch.apiserver.join import join_routes
 from korch.apiserver.request_info import RequestInfo
 from korch.apiserver.server import ApiServer, ServerConfig
 from korch.apiserver.store_routes import store_routes
+from korch.apiserver.upgrades import PROTOCOL
 from korch.client.controller import Controller
 from korch.client.informer import Informers
 from korch.client.protocol import Client
@@ -48,6 +51,7 @@ from korch.cmd.store_stats import figures
 from korch.controllers import ControllerConfig, all_controllers
 from korch.resources import catalogue
 from korch.runtime.context import Runtime
+from korch.runtime.handover import Handover
 from korch.runtime.log import configure, get_logger
 from korch.scheduler.scheduler import Scheduler
 
@@ -330,10 +334,19 @@ class Server:
 
             return carried
 
+        def upgraded(name: str) -> Any:
+            async def carried(*given: Any) -> None:
+                await getattr(self._carrier(), name)(*given)
+
+            return carried
+
         endpoint.connectors["pods", "log"] = carry("log")
         endpoint.socket_connectors["pods", "log"] = carry("log_socket")
         for subresource, name in (("exec", "command_socket"), ("attach", "command_socket"), ("portforward", "port_forward_socket")):
             endpoint.socket_connectors["pods", subresource] = carry(name)
+        endpoint.upgrade_connectors["pods", "exec"] = upgraded("command_upgrade")
+        endpoint.upgrade_connectors["pods", "attach"] = upgraded("command_upgrade")
+        endpoint.upgrade_connectors["pods", "portforward"] = upgraded("port_forward_upgrade")
         for plural in ("pods", "services", "nodes"):
             endpoint.connectors[plural, "proxy"] = carry("proxy")
 
@@ -413,12 +426,17 @@ class Server:
 class _Application(uvicorn.Server):
     """uvicorn on a Unix socket, without signal handlers of its own."""
 
-    def __init__(self, app: Any, socket_path: str) -> None:
+    def __init__(self, app: Front, socket_path: str) -> None:
+        http: Any = HttpToolsProtocol
+
+        def connection(*, config: Any, server_state: Any, app_state: Any, **more: Any) -> asyncio.Protocol:
+            return Handover(lambda: http(config=config, server_state=server_state, app_state=app_state, **more), PROTOCOL, app.upgrade)
+
         super().__init__(
             uvicorn.Config(
                 app,
                 uds=socket_path,
-                http="httptools",
+                http=connection,  # type: ignore[arg-type]
                 ws="wsproto",
                 lifespan="off",
                 access_log=False,

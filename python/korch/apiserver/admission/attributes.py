@@ -12,11 +12,14 @@ import orjson
 
 from korch._core import native
 from korch.apiserver.admission import AdmissionRequest
+from korch.apiserver.identity import Authorizer, User
+from korch.apiserver.request_info import RequestInfo
+from korch.resources.admissionregistration.authorizer import AskingExpression, Question
 from korch.resources.resource import Resource
 
 Object = dict[str, Any]
 
-_OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions", "CONNECT": "PodExecOptions"}
+_OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 # Bodies of subresources that are not of the parent's kind.
 _BODY_KINDS = {
     "scale": ("autoscaling", "v1", "Scale"),
@@ -26,12 +29,13 @@ _BODY_KINDS = {
     "exec": ("", "v1", "PodExecOptions"),
     "attach": ("", "v1", "PodAttachOptions"),
     "portforward": ("", "v1", "PodPortForwardOptions"),
-    "proxy": ("", "v1", "PodProxyOptions"),
 }
 
 
 def kind_of(request: AdmissionRequest, resource: Resource) -> Object:
     """Return group, version and kind of the request's body when it is about `resource`."""
+    if request.subresource == "proxy":
+        return {"group": "", "version": "v1", "kind": f"{resource.kind}ProxyOptions"}
     group, version, kind = _BODY_KINDS.get(request.subresource, (resource.group, resource.version, resource.kind))
     return {"group": group, "version": version, "kind": kind}
 
@@ -61,7 +65,8 @@ def described(request: AdmissionRequest, resource: Resource, uid: str = "") -> O
         "operation": request.operation,
         "userInfo": user,
         "dryRun": request.is_dry_run,
-        "options": {"kind": _OPTIONS[request.operation], "apiVersion": "meta.k8s.io/v1"},
+        # A connection's parameters are its object, and there are no others.
+        "options": {"kind": _OPTIONS[request.operation], "apiVersion": "meta.k8s.io/v1"} if request.operation in _OPTIONS else None,
     }
     if request.subresource:
         found |= {"subResource": request.subresource, "requestSubResource": request.subresource}
@@ -71,7 +76,15 @@ def described(request: AdmissionRequest, resource: Resource, uid: str = "") -> O
 class Variables:
     """The CEL variables of one request, each made when an expression first names it."""
 
-    def __init__(self, request: AdmissionRequest, resource: Resource, namespace_object: Callable[[], Object | None]) -> None:
+    def __init__(
+        self,
+        request: AdmissionRequest,
+        resource: Resource,
+        namespace_object: Callable[[], Object | None],
+        authorizer: Authorizer | None = None,
+    ) -> None:
+        self._request = request
+        self._authorizer = authorizer
         self._makers: dict[str, Callable[[], Any]] = {
             "object": lambda: request.obj,
             "oldObject": lambda: request.old,
@@ -99,7 +112,44 @@ class Variables:
         for name in names:
             self._made.pop(name, None)
 
-    def evaluate(self, expression: native.CelExpression) -> Any:
+    def evaluate(self, expression: native.CelExpression | AskingExpression) -> Any:
         """Return the result as plain values. Raises ValueError with the reason."""
+        if isinstance(expression, AskingExpression):
+            self.set("authorizer", {f"c{index}": self._answer(one) for index, one in enumerate(expression.questions)})
+            expression = expression.rest
         used = [(name, self.value(name)) for name in self._makers if expression.mentions(name)]
         return orjson.loads(expression.evaluate(used))
+
+    def _answer(self, question: Question) -> Object:
+        """Ask the authorizer what a policy asks, for the user of the request or for a service account."""
+        user, given = self._request.user, self._own() if question.is_own else {}
+        is_path = False
+        for name, arguments in question.steps:
+            values = [str(self.evaluate(one)) for one in arguments]
+            if name == "serviceAccount":
+                namespace, account = values
+                groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+                user = User(f"system:serviceaccount:{namespace}:{account}", groups=groups)
+            elif name == "path":
+                is_path, given["path"] = True, values[0]
+            elif name in ("group", "resource", "subresource", "namespace", "name"):
+                given[name] = values[0]
+            elif name == "fieldSelector":
+                given["field_selector"] = values[0]
+        verb = str(self.evaluate(question.verb))
+        info = RequestInfo(verb=verb, is_resource=not is_path, **({"path": ""} | given))
+        if self._authorizer is None:
+            return {"allowed": False, "reason": "", "errored": True, "error": "no authorizer"}
+        verdict = self._authorizer.authorize(user, info)
+        return {"allowed": verdict.is_allowed, "reason": verdict.reason, "errored": False, "error": ""}
+
+    def _own(self) -> dict[str, str]:
+        request = self._request
+        return {
+            "group": request.resource.group,
+            "version": request.resource.version,
+            "resource": request.resource.plural,
+            "subresource": request.subresource,
+            "namespace": request.namespace,
+            "name": request.name,
+        }

@@ -17,6 +17,7 @@ from korch.apiserver.admission.matching import is_exempt
 from korch.apiserver.admission.policies import Policies
 from korch.apiserver.admission.webhooks import Webhooks
 from korch.apiserver.codec import Codec, normal
+from korch.apiserver.identity import Authorizer
 from korch.apiserver.records import Records
 from korch.apiserver.webhook_client import WebhookClient
 from korch.resources.resource import Catalogue
@@ -29,7 +30,11 @@ _GROUP = "admissionregistration.k8s.io"
 class ConfiguredAdmission:
     """Policies and webhooks as one step of the pipeline; see `pipeline.Extensions`."""
 
-    def __init__(self, records: Records, catalogue: Catalogue, codec: Codec, client: WebhookClient, rng: Rng) -> None:
+    def __init__(
+        self, records: Records, catalogue: Catalogue, codec: Codec, client: WebhookClient, rng: Rng, authorizer: Authorizer
+    ) -> None:
+        self._authorizer = authorizer
+
         def of(plural: str) -> Configurations:
             return Configurations(records.storage, catalogue, _GROUP, plural)
 
@@ -75,7 +80,7 @@ class ConfiguredAdmission:
             await self._webhooks.validate(request, variables, self._namespace_of(request))
 
     def _variables(self, request: AdmissionRequest) -> Variables:
-        return Variables(request, request.resource, self._namespace_of(request))
+        return Variables(request, request.resource, self._namespace_of(request), self._authorizer)
 
     def _namespace_of(self, request: AdmissionRequest) -> Any:
         """Return the function that reads the request's namespace, at most once; None for cluster-scoped objects."""
@@ -107,7 +112,7 @@ class ConfiguredAdmission:
             changed = normal(orjson.loads(checked.body), resource.kind, resource.api_version)
             resource.strategy.default(changed)
         for field in ("uid", "name", "namespace"):
-            if obj["metadata"].get(field):
+            if (obj.get("metadata") or {}).get(field):
                 changed["metadata"][field] = obj["metadata"][field]
         obj.clear()
         obj.update(changed)

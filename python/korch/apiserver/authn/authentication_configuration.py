@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from korch._core import native
 from korch.api.errors import Cause, duplicate, invalid, required
 from korch.apiserver.authn.oidc import SIGNING_ALGORITHMS, Expression, Mapped, Provider
-from korch.resources.admissionregistration.matching import compiled
 
 Object = Mapping[str, Any]
 _API_VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1")
@@ -125,7 +125,7 @@ def _check_expression(causes: list[Cause], source: str | None, names: tuple[str,
     if not source:
         return
     try:
-        compiled(source, names, result)
+        native.CelExpression(source, names, result)
     except ValueError as error:
         causes.append(invalid(path, source, f"compilation failed: {error}"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -18,7 +19,6 @@ import orjson
 from korch._core import native
 from korch.apiserver.authn.bearer import Identified, TokenRejected, for_own_audiences
 from korch.apiserver.identity import User
-from korch.resources.admissionregistration.matching import compiled
 from korch.runtime.clock import Clock, rfc3339
 from korch.runtime.log import get_logger
 
@@ -234,9 +234,14 @@ def _has_expressions(provider: Provider) -> bool:
     return bool(provider.claim_rules or provider.extra) or any(one is not None and one.expression for one in mapped)
 
 
+@lru_cache(maxsize=1024)
+def _compiled(source: str, names: tuple[str, ...]) -> native.CelExpression:
+    return native.CelExpression(source, names, "")
+
+
 def _evaluated(source: str, names: tuple[str, ...], variables: Sequence[tuple[str, Any]], what: str) -> Any:
     try:
-        return orjson.loads(compiled(source, names, "").evaluate(variables))
+        return orjson.loads(_compiled(source, names).evaluate(variables))
     except ValueError as error:
         raise TokenRejected(f"oidc: error evaluating {what} expression: {error}") from error
 

@@ -14,6 +14,7 @@ from korch._core import native
 from korch.api.errors import Cause, duplicate, invalid, not_supported, required
 from korch.api.names import is_qualified_name
 from korch.api.validation import check_label_selector
+from korch.resources.admissionregistration.authorizer import AskingExpression, asking
 from korch.resources.podspec.defaults import fill
 
 Object = dict[str, Any]
@@ -27,8 +28,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @lru_cache(maxsize=4096)
-def compiled(source: str, variables: tuple[str, ...], result: str) -> native.CelExpression:
+def compiled(source: str, variables: tuple[str, ...], result: str) -> native.CelExpression | AskingExpression:
     """Return an expression, parsed once. Raises ValueError with cel-go's report."""
+    if "authorizer" in source and "authorizer" in variables and (found := asking(source, variables, result)) is not None:
+        return found
     return native.CelExpression(source, variables, result)
 
 
