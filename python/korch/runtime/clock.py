@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -48,7 +49,13 @@ class LoopClock:
 
 def rfc3339(seconds: float) -> str:
     """Return `seconds` since the epoch as Kubernetes' `metav1.Time`: UTC, whole seconds, `Z`."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _second(int(seconds))
+
+
+@lru_cache(64)
+def _second(seconds: int) -> str:
+    # A write stamps several fields with the same second, and a burst of writes too.
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def rfc3339_micro(seconds: float) -> str:
