@@ -17,9 +17,9 @@ _COMMANDS = {
     "controller-manager": "korch.cmd.controller_manager:controller_manager",
     "scheduler": "korch.cmd.scheduler:scheduler",
     "explain": "korch.cmd.explain:explain",
-    "bench": "korch.cmd.bench:bench",
     "proxy": "korch.cmd.proxy:proxy",
     "store": "korch.cmd.store:store",
+    "bench": "korch.cmd.bench:bench",
 }
 _HELP = {
     "up": "Start a cluster on this machine and wait until it is ready.",
@@ -31,9 +31,9 @@ _HELP = {
     "controller-manager": "Run the controllers against a server.",
     "scheduler": "Run the scheduler against a server.",
     "explain": "Say why a pod is on its node, or why it is on none.",
-    "bench": "Measure scheduling with the workloads of Kubernetes' scheduler_perf.",
     "proxy": "Run the service proxy of one node.",
     "store": "Serve, back up, restore, check and read the store.",
+    "bench": "Measure scheduling with the workloads of Kubernetes' scheduler_perf.",
 }
 
 

@@ -6,9 +6,9 @@ Sleeping is not here: components use asyncio's own timers, which the simulator's
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Protocol
 
 
@@ -49,12 +49,11 @@ class LoopClock:
 
 def rfc3339(seconds: float) -> str:
     """Return `seconds` since the epoch as Kubernetes' `metav1.Time`: UTC, whole seconds, `Z`."""
-    return _second(int(seconds))
+    return _rfc3339_of(int(seconds))
 
 
-@lru_cache(64)
-def _second(seconds: int) -> str:
-    # A write stamps several fields with the same second, and a burst of writes too.
+@functools.lru_cache(maxsize=16)
+def _rfc3339_of(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
