@@ -46,7 +46,7 @@ KEPT = [
     ("SchedulingThroughput", "not applicable", "Perc50", "pods_per_s_p50"),
     ("process_cpu_per_pod", "not applicable", "Average", "cpu_ms_per_pod"),
     ("process_cpu_per_pod", "not applicable", "Settled", "cpu_ms_per_pod_with_events"),
-    ("scheduler_scheduling_algorithm_duration_seconds", "not applicable", "Average", "decision_ms"),
+    ("DecisionThroughput", "not applicable", "Average", "decisions_per_s"),
     ("scheduler_scheduling_algorithm_duration_seconds", "not applicable", "Perc99", "decision_ms_p99"),
     ("scheduler_pod_scheduling_duration_seconds", "not applicable", "Perc50", "pod_latency_ms_p50"),
     ("scheduler_pod_scheduling_duration_seconds", "not applicable", "Perc99", "pod_latency_ms_p99"),

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from korch.api.errors import AlreadyExists, ApiError, Conflict, Expired, Invalid, NotFound
-from korch.api.gvk import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, SERVICES
+from korch.api.gvk import CONFIG_MAPS, NAMESPACES, PODS, SERVICE_ACCOUNTS, SERVICES
 from korch.apiserver.server import ApiServer, ServerConfig
-from korch.client.protocol import Client, ListOptions
+from korch.client.protocol import Binder, Client, ListOptions, PodBinding
 from korch.resources import catalogue
 from korch.runtime.context import Runtime
 from korch.storage import EtcdStorage, parse_datastore
@@ -96,6 +96,23 @@ async def test_increments_through_both_servers_are_all_counted(pair: tuple[Clien
 
     await asyncio.gather(*(add(client, 10) for client in pair for _ in range(2)))
     assert orjson.loads(await pair[1].get(CONFIG_MAPS, "counter", namespace=NAMESPACE))["data"] == {"n": "40"}
+
+
+async def test_pods_that_both_servers_bind_at_once_are_bound_once(pair: tuple[Client, Client]) -> None:
+    first, second = pair
+    bindings: list[PodBinding] = []
+    for number in range(20):
+        body = {"metadata": {"name": f"p{number}"}, "spec": {"containers": [{"name": "c", "image": "app"}]}}
+        made = orjson.loads(await first.create(PODS, body, namespace=NAMESPACE))
+        bindings.append(PodBinding(NAMESPACE, f"p{number}", made["metadata"]["uid"], "n1"))
+    there = [PodBinding(one.namespace, one.name, one.uid, "n2") for one in bindings]
+    assert isinstance(first, Binder) and isinstance(second, Binder)
+    answers = await asyncio.gather(first.bind_pods(bindings), second.bind_pods(there))
+    for binding, mine, theirs in zip(bindings, *answers, strict=True):
+        assert (mine is None) != (theirs is None), "one of the two is told that it was too late"
+        assert isinstance(mine or theirs, Conflict)
+        bound = orjson.loads(await first.get(PODS, binding.name, namespace=NAMESPACE))
+        assert bound["spec"]["nodeName"] == ("n1" if mine is None else "n2")
 
 
 async def test_a_list_and_a_watch_of_one_server_go_on_at_the_other(pair: tuple[Client, Client]) -> None:

@@ -23,11 +23,11 @@ _COMMANDS = {
     "controller-manager": "korch.cmd.controller_manager:controller_manager",
     "scheduler": "korch.cmd.scheduler:scheduler",
     "explain": "korch.cmd.explain:explain",
-    "bench": "korch.cmd.bench:bench",
     "snapshot": "korch.cmd.snapshot:snapshot",
     "simulate": "korch.cmd.simulate:simulate",
     "proxy": "korch.cmd.proxy:proxy",
     "store": "korch.cmd.store:store",
+    "bench": "korch.cmd.bench:bench",
 }
 _HELP = {
     "up": "Start a cluster on this machine and wait until it is ready.",
@@ -39,11 +39,11 @@ _HELP = {
     "controller-manager": "Run the controllers against a server.",
     "scheduler": "Run the scheduler against a server.",
     "explain": "Say why a pod is on its node, or why it is on none.",
-    "bench": "Measure scheduling with the workloads of Kubernetes' scheduler_perf.",
     "snapshot": "Write what scheduling depends on in a cluster to a file.",
     "simulate": "Run workloads on virtual time: fit, capacity, policies, drains.",
     "proxy": "Run the service proxy of one node.",
     "store": "Serve, back up, restore, check and read the store.",
+    "bench": "Measure scheduling with the workloads of Kubernetes' scheduler_perf.",
 }
 
 

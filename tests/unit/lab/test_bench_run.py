@@ -16,6 +16,7 @@ from pyarrow import parquet
 from korch.cmd.main import main
 from korch.lab.bench.configuration import read, select
 from korch.lab.bench.plan import make_plan
+from korch.lab.bench.progress import Progress
 from korch.lab.bench.run import Level, run_plan
 
 HERE = Path(__file__).parent / "workloads"
@@ -143,3 +144,21 @@ async def test_a_pod_that_fits_nowhere_ends_the_workload_with_its_name(tmp_path:
     for level in ("engine", "cluster"):
         outcome = await run_plan(make_plan(read(tmp_path / "c.yaml")[0]), level, within_s=0.3)
         assert outcome.error == "op 1 (createPods): after 0.3 s 1 pods wait, namespace-1/giant among them"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for out in (terminal, file):
+        progress = Progress(out)
+        for done in (0, 1, 2):
+            progress.show("T/w 1/2 createPods", done, 2, "pods")
+        progress.clear()
+    shown = terminal.getvalue()
+    assert "T/w 1/2 createPods [########################] 2/2 pods" in shown
+    assert "\n" not in shown and shown.endswith("\r\x1b[K")
+    assert file.getvalue() == ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,9 @@ def items_of(measurement: Measurement) -> list[DataItem]:
     for result, values in measurement.attempts_s.items():
         labels = {"Metric": "scheduler_scheduling_attempt_duration_seconds", "result": result}
         found.append(_milliseconds(values, base | labels))
+    if measurement.algorithm_s:
+        rate = len(measurement.algorithm_s) / max(math.fsum(measurement.algorithm_s), 1e-9)
+        found.append(DataItem({"Average": rate}, "pods/s", base | {"Metric": "DecisionThroughput"}))
     found.append(_milliseconds(measurement.algorithm_s, base | {"Metric": "scheduler_scheduling_algorithm_duration_seconds"}))
     found.append(_milliseconds(measurement.pod_latencies_s, base | {"Metric": "scheduler_pod_scheduling_duration_seconds"}))
     found.append(DataItem({"Duration": measurement.duration_s}, "s", base | {"Metric": "SchedulingDuration"}))

@@ -90,6 +90,6 @@ def _value(node: yaml.Node, address: Address, document: Document) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_value(one, (*address, index), document) for index, one in enumerate(node.value)]
     value = _constructor.construct_object(node, deep=True)
-    if isinstance(value, str) and not node.style and _FLOAT.fullmatch(value):
+    if isinstance(node, yaml.ScalarNode) and isinstance(value, str) and not node.style and _FLOAT.fullmatch(value):
         return float(value)
     return value if value is None or isinstance(value, str | int | float | bool) else node.value
