@@ -40,12 +40,11 @@ def openb(directory: Path) -> dict[str, Any]:
     rows = ["arrival_s,duration_s,cpu,memory,gpu,priority"]
     arrival = 0.0
     for _ in range(8152):
-        arrival += draws.expovariate(1 / 120)
+        arrival += draws.expovariate(1 / 15)
         gpus = draws.choices((0, 1, 2, 4, 8), (30, 50, 8, 6, 6))[0]
         cpu = draws.choice((1, 2, 4, 6, 8)) * max(1, gpus)
-        rows.append(
-            f"{arrival:.0f},{draws.lognormvariate(10.5, 1.6):.0f},{cpu},{cpu * draws.choice((2, 4, 8))}Gi,{gpus or ''},{draws.choice((0, 100))}"
-        )
+        memory, priority = cpu * draws.choice((2, 4, 8)), draws.choice((0, 100))
+        rows.append(f"{arrival:.0f},{draws.lognormvariate(10.5, 1.6):.0f},{cpu},{memory}Gi,{gpus or ''},{priority}")
     (directory / "tasks.csv").write_text("\n".join(rows) + "\n")
     return {"nodes": str(directory / "nodes.csv"), "trace": str(directory / "tasks.csv"), "ask": "simulate"}
 
@@ -60,7 +59,7 @@ def day(directory: Path) -> dict[str, Any]:
         cpu, memory = shapes[min(len(shapes) - 1, int(draws.paretovariate(0.7)) - 1)]
         count = min(left, max(1, int(draws.paretovariate(1.05))), 2000)
         left -= count
-        rows.append(f"{draws.random() * DAY_S:.3f},{min(DAY_S, draws.lognormvariate(8.4, 1.2)):.1f},{cpu}m,{memory}Mi,{count}")
+        rows.append(f"{draws.random() * DAY_S:.3f},{min(DAY_S, draws.lognormvariate(7.4, 1.2)):.1f},{cpu}m,{memory}Mi,{count}")
     (directory / "tasks.csv").write_text("\n".join(rows) + "\n")
     return {"nodes": "12500 x 16cpu,64Gi,pods=250", "trace": str(directory / "tasks.csv"), "ask": "simulate"}
 

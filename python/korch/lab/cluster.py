@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from korch.api.meta import Object, at, name_of
-from korch.api.pods import amounts, is_terminal, requests
+from korch.api.pods import all_containers, amounts, is_terminal
 from korch.lab.source import BadInput, Place, documents, read_text
 
 # Kinds that the engine decides by, besides pods and nodes.
@@ -109,10 +109,11 @@ def check_pod(place: Place, pod: Object) -> None:
     if not at(pod, "spec", "containers"):
         raise BadInput(place, f"{name_of(pod) or 'the pod'}: spec.containers: Required value")
     try:
-        found = requests(pod)
+        found = [amounts(at(one, "resources", "requests")) for one in all_containers(pod)]
+        found += [amounts(at(pod, "spec", "overhead")), amounts(at(pod, "spec", "resources", "requests"))]
     except (ValueError, AttributeError, TypeError) as error:
         raise BadInput(place, f"{name_of(pod) or 'the pod'}: resources.requests: {error}") from error
-    for name, amount in found.items():
+    for name, amount in (item for one in found for item in one.items()):
         if amount < 0:
             raise BadInput(place, f"{name_of(pod) or 'the pod'}: requests of {name}: must be greater than or equal to 0")
 

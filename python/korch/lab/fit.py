@@ -26,8 +26,9 @@ from korch.lab.simulation import combined
 from korch.lab.source import BadInput, Place
 from korch.lab.workload import PodBytes, Workload
 
-# Trials below a bisection's answer that are made to be sure that no smaller number would do.
-TRIALS_MAX = 64
+# How many pods may be placed below a bisection's answer to be sure that no smaller number would do, in how many trials.
+PROOF_PODS = 150_000
+TRIALS_MIN, TRIALS_MAX = 4, 64
 NODES_MAX = 100_000
 _BY_NODE_ALONE = frozenset({"NodeResourcesFit", "NodeAffinity", "NodeName", "NodeUnschedulable", "TaintToleration", "NodeDeclaredFeatures"})
 
@@ -84,18 +85,18 @@ def fewest_nodes(cluster: Cluster, workload: Workload, shape: Shape, policy: Pol
     Raises BadInput when no number would do: a pod does not fit on an empty node of the shape, or more than 100,000 are needed."""
     search = _Search(cluster, workload, shape, policy)
     least = search.least()
-    high = least
+    high, step = least, 1
     while not search.fits(high):
         if high >= NODES_MAX:
             raise BadInput(Place(f"node shape {shape.text!r}"), f"not even {NODES_MAX:,} nodes are enough: {search.why_not(high)}")
         if high == least:
             search.refuse_hopeless(high)
-        high = min(NODES_MAX, max(high + 1, high * 2))
+        high, step = min(NODES_MAX, high + step), step * 2
     low = max([one for one in search.tried if not search.tried[one]], default=least - 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if search.fits(middle) else (middle, high)
-    from_ = max(least, high - TRIALS_MAX)
+    from_ = max(least, high - search.affordable())
     for count in range(from_, high):
         if search.fits(count):
             return NodesNeeded(shape.text, count, from_ == least, len(search.tried))
@@ -168,6 +169,10 @@ class _Search:
             if missing > 0 and capacity.get(name, 0) > 0 and name not in self._ignored():
                 needed = max(needed, math.ceil(missing / capacity[name]))
         return needed
+
+    def affordable(self) -> int:
+        """Return how many trials may be made to prove an answer."""
+        return min(TRIALS_MAX, max(TRIALS_MIN, PROOF_PODS // max(1, len(self._kinds))))
 
     def why_not(self, count: int) -> str:
         """Return the scheduler's words about a pod that finds no place with so many more nodes."""

@@ -38,11 +38,18 @@ class Growth:
         self._made = 0
         # Nodes that are there, and how often each was found empty.
         self._own: dict[int, int] = {}
-        self._is_scan_planned = False
+        self._is_scan_planned = self._is_scan_due = False
         self._futile_at = -1
 
+    def scan(self) -> None:
+        """Let the next `look` order nodes: what came at this instant must have been used first."""
+        self._is_scan_planned, self._is_scan_due = False, True
+
     def look(self, now: float) -> None:
-        """Plan a scan when pods wait and there may be more nodes."""
+        """Order nodes if a scan is due, and plan the next one when pods wait and there may be more nodes."""
+        if self._is_scan_due:
+            self._is_scan_due = False
+            self._order()
         is_full = len(self._own) + self._booting >= self._autoscaling.most
         if self._is_scan_planned or is_full or self._futile_at == self._simulation.enqueued:
             return
@@ -50,9 +57,8 @@ class Growth:
         scan_s = self._autoscaling.scan_s
         self._simulation.push((math.floor(now / scan_s) + 1) * scan_s, SCAN)
 
-    def scan(self) -> None:
+    def _order(self) -> None:
         """Order as many nodes as the waiting pods need, at most as many as there may be."""
-        self._is_scan_planned = False
         simulation = self._simulation
         waiting = [simulation.tasks.kinds[task] for task in simulation.waiting_tasks()]
         fitting = [simulation.ledger.takes[kind] for kind in waiting if self._fits_when_empty(kind)]

@@ -18,6 +18,7 @@ from korch.api.pods import amounts, requests
 
 PODS = "pods"
 CORE = ("cpu", "memory", PODS)
+FRAGMENTATION_NODES = 1000
 
 
 class OverCommitted(AssertionError):
@@ -144,15 +145,16 @@ class Ledger:
         """Return which share of what is free cannot be used, by resource (NaN where nothing is free).
 
         `weights` are (template, weight) with a sum of 1. What is free on a node counts as unusable for a template that asks for the
-        resource and does not fit there by its requests; that is averaged over the templates which ask for the resource.
+        resource and does not fit there by its requests; that is averaged over the templates which ask for the resource. Of more nodes
+        than `FRAGMENTATION_NODES` that many are looked at, evenly spread over their numbers.
         """
         free = [0] * len(self.resources)
         lost = [0.0] * len(self.resources)
         asked = [
             sum(weight for template, weight in weights if any(i == index for i, _ in self.takes[template])) for index in range(len(free))
         ]
-        for node, is_up in enumerate(self.is_up):
-            if not is_up:
+        for node in range(0, len(self.is_up), -(-len(self.is_up) // FRAGMENTATION_NODES) or 1):
+            if not self.is_up[node]:
                 continue
             left = [max(0, capacity[node] - used[node]) for capacity, used in zip(self.capacity, self.used, strict=True)]
             for index, amount in enumerate(left):

@@ -70,7 +70,7 @@ def _take(workload: Workload, item: _Item, priorities: dict[str, int], nodes: Se
     pod, count, where = _pods_of(item)
     check_pod(item.document.place(*item.path, *where), pod | {"metadata": {**(pod.get("metadata") or {}), "name": name_of(item.value)}})
     pod = _with_priority(item, pod, where, priorities)
-    arrival, duration = _time(item, pod, ARRIVAL, 0.0), _time(item, pod, DURATION, FOREVER)
+    arrival, duration = _time(item, pod, where, ARRIVAL), _time(item, pod, where, DURATION)
     name = name_of(item.value)
     if item.kind == "DaemonSet":
         spec = with_daemon_tolerations(pod["spec"])
@@ -120,11 +120,13 @@ def _with_priority(item: _Item, pod: Object, where: tuple[str, ...], priorities:
     return {**pod, "spec": {**spec, "priority": priorities.get(name, 0)}}
 
 
-def _time(item: _Item, pod: Object, annotation: str, default: float) -> float:
-    text = annotations_of(pod).get(annotation) or annotations_of(item.value).get(annotation)
+def _time(item: _Item, pod: Object, where: tuple[str, ...], annotation: str) -> float:
+    text = annotations_of(pod).get(annotation)
     if text is None:
-        return default
+        text, where = annotations_of(item.value).get(annotation), ()
+    if text is None:
+        return 0.0 if annotation == ARRIVAL else FOREVER
     try:
         return seconds(str(text))
     except ValueError as error:
-        raise item.wrong(f"{item.kind} {name_of(item.value)}: {annotation}: {error}", "metadata", "annotations", annotation) from error
+        raise item.wrong(f"{item.kind} {name_of(item.value)}: {annotation}: {error}", *where, "metadata", "annotations") from error

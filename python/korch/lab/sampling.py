@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from operator import mul
 
 from korch.lab.ledger import CORE, Ledger
 from korch.lab.results import Run, Samples
@@ -47,6 +48,15 @@ class Sampler:
         if is_last:
             self._take(time_s, running, pending)
 
+    def cut(self, end_s: float) -> None:
+        """Take back the samples after `end_s`."""
+        samples = self._run.samples
+        columns = [samples.time_s, samples.running, samples.pending, samples.nodes, samples.imbalance]
+        columns += [*samples.used.values(), *samples.capacity.values(), *samples.fragmentation.values()]
+        while samples.time_s and samples.time_s[-1] > end_s:
+            for column in columns:
+                column.pop()
+
     def _take(self, time_s: float, running: int, pending: int) -> None:
         samples, ledger = self._run.samples, self._run.ledger
         is_full = len(samples.time_s) % FRAGMENTATION_EVERY == 0
@@ -66,5 +76,5 @@ class Sampler:
 def _deviation(values: list[float]) -> float:
     if not values:
         return math.nan
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((one - mean) * (one - mean) for one in values) / len(values))
+    mean = sum(values) / len(values)
+    return math.sqrt(max(0.0, sum(map(mul, values, values)) / len(values) - mean * mean))

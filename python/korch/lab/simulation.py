@@ -32,7 +32,7 @@ from korch.lab.results import Records, Run
 from korch.lab.sampling import Sampler
 from korch.lab.workload import PodBytes, Workload
 from korch.scheduler.pods import PodSpec, PodView
-from korch.scheduler.queue import BACKOFF_S_MAX, ClusterEvent, QueuedPod, SchedulingQueue
+from korch.scheduler.queue import BACKOFF_S_MAX, ClusterEvent, Place, QueuedPod, SchedulingQueue
 
 BATCH_EVENTS = 8192
 # A task runs at least so long, so that its end comes after its begin.
@@ -124,7 +124,7 @@ class Simulation:
     def __init__(self, cluster: Cluster, workload: Workload, policy: Policy, options: Options) -> None:
         self.options = options
         self.tasks, self._residents = combined(cluster, workload)
-        self.now = 0.0
+        self.now = self._lively_until = 0.0
         self._policy = policy
         self._engine = policy.engine()
         self.ledger = Ledger(cluster.nodes, self.tasks.templates)
@@ -186,10 +186,13 @@ class Simulation:
                 break
             if self._may_play and due < math.inf and not len(self.queue) and not self._must_step:
                 self._play()
+                self._lively_until = self.now
                 continue
             placed = self._step(time)
             # When nothing else will ever happen, pods that waited in vain once more would do so for ever.
             is_stuck = due == math.inf and not placed
+            if not is_stuck:
+                self._lively_until = self.now
         return self._finish()
 
     def _next_event(self) -> float:
@@ -225,8 +228,9 @@ class Simulation:
 
     def _finish(self) -> Run:
         run = self.outcome
-        # Without a given end it is the last event; a cluster at rest has no length of its own.
-        end = self.options.until_s if self.options.until_s < math.inf else self.now
+        # Without a given end it is the last event; what waited in vain after that is not one.
+        end = self.options.until_s if self.options.until_s < math.inf else self._lively_until
+        self._sampler.cut(end)
         self._sampler.reach(end, self._running, len(self.queue), is_last=True)
         run.horizon_s = end
         self._count_capacity(end)
@@ -366,6 +370,8 @@ class Simulation:
             self._refusals.pop(kind, None)
             parked = self._parked[kind]
             first = min(parked.values(), key=QueuedPod.rank)
+            if first.place is not Place.UNSCHEDULABLE:
+                continue
             # Asked at the event before, it would have been refused again and be in backoff since.
             first.backoff_until = max(first.backoff_until, self._woken_at + BACKOFF_S_MAX)
             self.queue.move(event, (first.key,))
