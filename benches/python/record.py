@@ -62,6 +62,8 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load": os.getloadavg()[0],
+        # Below zero, everything measured, whosever it was, went before the rest of a busy machine.
+        "nice": os.nice(0),
         # Real-time priority makes wall times on a busy machine those of an idle one.
         "scheduling": {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "real-time", os.SCHED_RR: "real-time"}.get(
             os.sched_getscheduler(0), "other"

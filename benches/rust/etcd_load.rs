@@ -101,11 +101,22 @@ fn resident_mib(pid: u32) -> u64 {
         / 1024
 }
 
+/// Bytes that a process has had written to the disk so far: whole pages, and each time that they were.
+fn written_bytes(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|digits| digits.parse().ok())
+        .unwrap_or_default()
+}
+
 /// What was measured between `begin` and `end`.
 struct Measured {
     options: Options,
     began: Instant,
     server_cpu: f64,
+    server_written: f64,
     own_cpu: f64,
 }
 
@@ -114,6 +125,7 @@ impl Measured {
         Measured {
             options: options.clone(),
             server_cpu: cpu_seconds(options.server_pid),
+            server_written: written_bytes(options.server_pid),
             own_cpu: cpu_seconds(std::process::id()),
             began: Instant::now(),
         }
@@ -123,6 +135,8 @@ impl Measured {
         let seconds = self.began.elapsed().as_secs_f64();
         let server = cpu_seconds(self.options.server_pid) - self.server_cpu;
         let own = cpu_seconds(std::process::id()) - self.own_cpu;
+        let written = written_bytes(self.options.server_pid) - self.server_written;
+        let payload = operations.max(1) as f64 * (KEY_BYTES + self.options.value_bytes) as f64;
         latencies.sort_unstable();
         let at = |share: f64| {
             let index = (latencies.len() as f64 * share) as usize;
@@ -133,7 +147,7 @@ impl Measured {
         };
         let each = |cpu: f64| cpu * 1e6 / operations.max(1) as f64;
         println!(
-            "{{\"workload\":\"{}\",\"clients\":{},\"operations\":{operations},\"perSecond\":{:.1},\"p50Us\":{},\"p99Us\":{},\"serverCpuUs\":{:.2},\"clientCpuUs\":{:.2},\"serverMiB\":{}}}",
+            "{{\"workload\":\"{}\",\"clients\":{},\"operations\":{operations},\"perSecond\":{:.1},\"p50Us\":{},\"p99Us\":{},\"serverCpuUs\":{:.2},\"clientCpuUs\":{:.2},\"serverMiB\":{},\"writtenPerPayload\":{:.2}}}",
             self.options.workload,
             self.options.clients,
             operations as f64 / seconds,
@@ -142,6 +156,7 @@ impl Measured {
             each(server),
             each(own),
             resident_mib(self.options.server_pid),
+            written / payload,
         );
     }
 }

@@ -91,7 +91,11 @@ impl Store {
         }
         let store = Store::in_memory();
         let (disk, name) = parted(path)?;
-        super::write(&store.core.state).keys = loaded(&disk, &name)?;
+        let keys = loaded(&disk, &name)?;
+        let mut state = super::write(&store.core.state);
+        state.keys = keys;
+        store.core.note_published(&state);
+        drop(state);
         Ok(store)
     }
 }

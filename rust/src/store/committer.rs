@@ -21,8 +21,9 @@ pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
 /// How long after a failure ended leases are looked at again, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 
-/// Snapshots take no more than this part of the time, one part in so many.
-const SHARE: u64 = 10;
+/// After a snapshot none is begun for so many times as long as it took. It leaves half of the disk's time to others already, and
+/// what is logged meanwhile is what the next start has to replay.
+const PAUSES: u64 = 4;
 
 /// How long after a failed snapshot none is tried, in milliseconds.
 const AFTER_FAILURE_MS: u64 = 60_000;
@@ -45,6 +46,8 @@ struct Queue {
     waiters: Vec<(u64, Done)>,
     /// Somebody wants a flush, or leases to be looked at.
     is_requested: bool,
+    /// The thread runs, or is about to.
+    is_started: bool,
     is_closing: bool,
 }
 
@@ -53,6 +56,7 @@ impl fmt::Debug for Queue {
         out.debug_struct("Queue")
             .field("waiters", &self.waiters.len())
             .field("is_requested", &self.is_requested)
+            .field("is_started", &self.is_started)
             .field("is_closing", &self.is_closing)
             .finish()
     }
@@ -80,9 +84,10 @@ impl Committer {
         if !std::mem::replace(&mut queue.is_requested, true) {
             self.shared.wake.notify_one();
         }
+        let is_started = std::mem::replace(&mut queue.is_started, true);
         drop(queue);
-        let mut thread = lock(&self.thread);
-        if thread.is_none() {
+        if !is_started {
+            let mut thread = lock(&self.thread);
             let (core, shared) = (core.clone(), self.shared.clone());
             let named = std::thread::Builder::new().name("store-committer".into());
             match named.spawn(move || run(&core, &shared)) {
@@ -97,6 +102,7 @@ impl Committer {
     fn fail_all(&self, error: &StoreError) {
         let mut queue = lock(&self.shared.queue);
         queue.is_requested = false;
+        queue.is_started = false;
         let waiters = std::mem::take(&mut queue.waiters);
         drop(queue);
         for (_, done) in waiters {
@@ -187,7 +193,7 @@ impl Snapshots {
             let pause_ms = if failed {
                 AFTER_FAILURE_MS
             } else {
-                SHARE * (ended_ms - now_ms)
+                PAUSES * (ended_ms - now_ms)
             };
             resume_ms.store(ended_ms + pause_ms, Ordering::Relaxed);
             core.snapshot_failures

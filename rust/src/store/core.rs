@@ -3,7 +3,7 @@
 //! Locks are taken in the order log, state, buffer. Readers hold the state only while they collect shared revisions.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Core {
     pub(crate) state: RwLock<State>,
+    /// What the state says is published, for those who ask for nothing else.
+    published: AtomicU64,
     pub(crate) log: Option<Log>,
     mail: Mutex<Mail>,
     wakeup: OnceLock<OwnedFd>,
@@ -65,9 +67,20 @@ pub struct Told {
 }
 
 impl Core {
+    /// A store without a disk.
+    pub(crate) fn in_memory() -> Self {
+        let state = State::default();
+        Core {
+            published: AtomicU64::new(state.keys.published),
+            state: RwLock::new(state),
+            ..Core::default()
+        }
+    }
+
     pub(crate) fn new(keys: Keyspace, log: Log) -> Self {
         let watchers = Watchers::default();
         Core {
+            published: AtomicU64::new(keys.published),
             state: RwLock::new(State { keys, watchers }),
             log: Some(log),
             ..Core::default()
@@ -118,12 +131,19 @@ impl Core {
             }
         }
         keys.published = upto;
+        self.note_published(&state);
         drop(state);
         news.deliver()
     }
 
+    /// Called with every change of what is published, before anybody else has the state.
+    pub(crate) fn note_published(&self, state: &State) {
+        self.published
+            .store(state.keys.published, Ordering::Release);
+    }
+
     pub(crate) fn published(&self) -> u64 {
-        read(&self.state).keys.published
+        self.published.load(Ordering::Acquire)
     }
 
     /// Move the floor, then forget in steps, so that nobody waits for more than one of them.
@@ -152,7 +172,7 @@ impl Core {
         let saved = log.replace_by_snapshot(|disk, uuid| {
             let (cut, start) = log.cut(|draw_line| {
                 let mut state = write(&self.state);
-                draw_line()?;
+                draw_line();
                 let keys = &mut state.keys;
                 keys.pin = Some(keys.floor);
                 Ok((keys.applied, keys.floor, keys.leases.list()))

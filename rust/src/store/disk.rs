@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -34,6 +35,10 @@ pub trait Disk: Debug + Send + Sync {
     fn reopen(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Remove a file that may be long, without keeping the disk from others for long.
+    fn retire(&self, name: &str) -> io::Result<()> {
+        self.remove(name)
+    }
     fn sync_directory(&self) -> io::Result<()>;
     /// Random bytes that name a new store.
     fn entropy(&self) -> io::Result<[u8; 16]>;
@@ -54,13 +59,18 @@ pub trait DiskFile: Debug + Send {
     /// Return when everything written is durable. After an error nothing is known about what is.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Write zeros up to `length`. Syncing a write over them is twice as fast as into room that was only set aside, because the
-    /// file system has nothing to note down.
-    fn fill(&mut self, length: u64) -> io::Result<()> {
-        for offset in (0..length).step_by(ZEROS.len()) {
-            let rest = usize::try_from(length - offset).unwrap_or(usize::MAX);
-            let piece = ZEROS.get(..rest).unwrap_or(ZEROS);
-            self.write_at(offset, piece)?;
+    /// Called after each part of a long file that nobody waits for: makes durable what was written, a piece at a time, and then
+    /// lets others have the disk for as long as that took. Written back all at once, a gibibyte would hold up every sync of the log.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Write zeros from `offset` up to `end`. Syncing a write over them is twice as fast as into room that was only set aside,
+    /// because the file system has nothing to note down.
+    fn zero(&mut self, offset: u64, end: u64) -> io::Result<()> {
+        for offset in (offset..end).step_by(ZEROS.len()) {
+            let rest = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            self.write_at(offset, ZEROS.get(..rest).unwrap_or(ZEROS))?;
         }
         Ok(())
     }
@@ -73,6 +83,13 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 }
 
 static ZEROS: &[u8] = &[0; 256 << 10];
+
+/// How much of a long file is written, or removed, at a time.
+const PIECE: u64 = 1 << 20;
+const REMOVED_PIECE: u64 = 16 << 20;
+
+/// The unit in which the page cache keeps a file, when it is written in no larger parts.
+const PAGE: u64 = 4 << 10;
 
 const LOCK_FILE: &str = "lock";
 
@@ -153,12 +170,12 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(File::create(self.path(name))?)))
+        Ok(Box::new(RealFile::new(File::create(self.path(name))?)))
     }
 
     fn reopen(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new().write(true).open(self.path(name))?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -167,6 +184,19 @@ impl Disk for RealDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path(name))
+    }
+
+    fn retire(&self, name: &str) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.path(name))?;
+        let mut length = file.metadata()?.len();
+        while length > REMOVED_PIECE {
+            length -= REMOVED_PIECE;
+            let began = Instant::now();
+            file.set_len(length)?;
+            file.sync_data()?;
+            std::thread::sleep(began.elapsed());
+        }
+        self.remove(name)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -185,34 +215,75 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Bytes written since the last sync.
+    unsettled: u64,
+}
+
+impl RealFile {
+    fn new(file: File) -> Self {
+        RealFile { file, unsettled: 0 }
+    }
+}
 
 impl DiskFile for RealFile {
+    /// A long write stands in the page cache as one folio, which is written back as a whole even when a byte of it changes. So the
+    /// page in which this write ends, and the next one begins, is written by itself: a log of small batches would otherwise write
+    /// many times its length.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        let length = bytes.len() as u64;
+        self.unsettled += length;
+        let end = offset + length;
+        let last_page = end - end % PAGE;
+        let whole = last_page.saturating_sub(offset).min(length) as usize;
+        let (whole, tail) = bytes.split_at_checked(whole).unwrap_or((bytes, &[]));
+        if !whole.is_empty() {
+            self.file.write_all_at(whole, offset)?;
+        }
+        if !tail.is_empty() {
+            self.file.write_all_at(tail, end - tail.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Page by page, so that a later write into a page does not write back its neighbours.
+    fn zero(&mut self, offset: u64, end: u64) -> io::Result<()> {
+        let mut offset = offset;
+        while offset < end {
+            let next = (offset - offset % PAGE + PAGE).min(end);
+            let zeros = ZEROS.get(..(next - offset) as usize).unwrap_or(ZEROS);
+            self.file.write_all_at(zeros, offset)?;
+            offset = next;
+        }
+        Ok(())
     }
 
     fn allocate(&mut self, length: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
             Ok(()) => Ok(()),
             // Not every file system can; there, zeros keep the room.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                let written = self.0.metadata()?.len();
-                for offset in (written..length).step_by(ZEROS.len()) {
-                    let rest = usize::try_from(length - offset).unwrap_or(usize::MAX);
-                    self.write_at(offset, ZEROS.get(..rest).unwrap_or(ZEROS))?;
-                }
-                Ok(())
-            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.zero(self.file.metadata()?.len(), length),
             Err(error) => Err(error.into()),
         }
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.unsettled = 0;
+        self.file.sync_data()
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        if self.unsettled < PIECE {
+            return Ok(());
+        }
+        let began = Instant::now();
+        self.sync()?;
+        std::thread::sleep(began.elapsed());
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A commit entry holds what replay cannot derive: keys, values with their revision spliced in, leases, attributes. A snapshot item
 //! also holds what replay would derive from the revisions before it. Format 1 had no leases, and reads as format 2 without any.
+//! Whoever reads need not trust the flag for a key's first version: it says how to frame a value before the key is looked up.
 
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub(crate) enum Entry<'a> {
 pub(crate) struct Write<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) body: Option<(&'a [u8], Option<Splice>)>,
+    /// Whether the key did not exist before. Logs of older versions never say so.
+    pub(crate) is_first: bool,
     pub(crate) lease: i64,
     pub(crate) attributes: Attributes,
 }
@@ -133,12 +136,14 @@ pub(crate) fn next_item(reader: &mut Reader<'_>) -> Option<Revision> {
 const HAS_BODY: u8 = 1;
 const HAS_SPLICE: u8 = 2;
 const HAS_LEASE: u8 = 4;
+const IS_FIRST: u8 = 8;
 
 fn put_write(out: &mut Vec<u8>, state: &Revision) {
     let splice = state.body.as_ref().and_then(Body::splice);
     let mut flags = u8::from(state.body.is_some()) * HAS_BODY;
     flags += u8::from(splice.is_some()) * HAS_SPLICE;
     flags += u8::from(state.lease != 0) * HAS_LEASE;
+    flags += u8::from(state.version == 1) * IS_FIRST;
     out.push(flags);
     put_bytes(out, &state.key);
     if state.lease != 0 {
@@ -174,6 +179,7 @@ fn next_write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
         return Some(Write {
             key,
             body: None,
+            is_first: false,
             lease,
             attributes: Attributes::default(),
         });
@@ -183,6 +189,7 @@ fn next_write<'a>(reader: &mut Reader<'a>) -> Option<Write<'a>> {
     Some(Write {
         key,
         body: Some((value, splice)),
+        is_first: flags & IS_FIRST != 0,
         lease,
         attributes,
     })

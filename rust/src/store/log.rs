@@ -289,13 +289,14 @@ impl Log {
     /// `collect` is given the function that draws the line, and calls it while nobody can write.
     pub(crate) fn cut<T>(
         &self,
-        collect: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T>,
+        collect: impl FnOnce(Box<dyn FnOnce() + '_>) -> Result<T>,
     ) -> Result<(Cut, T)> {
         let mut writer = lock(&self.writer);
         self.check()?;
-        let collected = collect(&|| {
+        // Found before anybody has to wait for it.
+        let segment = self.room.segment(HEADER_LEN as u64)?;
+        let collected = collect(Box::new(|| {
             let mut buffer = lock(&self.buffer);
-            let segment = self.room.segment(HEADER_LEN as u64)?;
             buffer.left = segment.capacity - HEADER_LEN as u64;
             let revision = buffer.revision;
             buffer.batches.push_back(Batch {
@@ -303,8 +304,7 @@ impl Log {
                 begins: Some(segment),
                 revision,
             });
-            Ok(())
-        })?;
+        }))?;
         // The writer is ours, so the first empty batch is the line just drawn.
         while !self.flush_batch(&mut writer)? {}
         let header = HEADER_LEN as u64;
@@ -333,7 +333,7 @@ impl Log {
             let is_replaced = number_in(&name).is_some_and(|number| number < cut.segment)
                 || snapshot::revision_in(&name).is_some_and(|other| other < revision);
             if is_replaced {
-                self.disk.remove(&name)?;
+                self.disk.retire(&name)?;
             }
         }
         self.disk.sync_directory()?;

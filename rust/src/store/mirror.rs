@@ -79,6 +79,7 @@ impl Store {
         keys.restore(states, revision, revision);
         let mut state = write(&self.core.state);
         state.keys = keys;
+        self.core.note_published(&state);
         let news = state.watchers.cut_all();
         drop(state);
         news.deliver()

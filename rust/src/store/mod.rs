@@ -17,7 +17,8 @@
 //! - `mirror`: a store that follows another database instead of a log. `backup`: backup, restore and inspection of files.
 //! - `revision`: one key at one revision. `attributes`, `selector`: what selectors see of an object, and how they match.
 //! - `disk`, `mem_disk`: real or simulated files. `log`: the write-ahead log on them, in the formats of `segment` (batches) and
-//!   `entry` (commits); `room`: the disk space for what comes next. `snapshot`: the state that replaces old segments. `recovery`: opening a directory. `codec`: numbers and strings.
+//!   `entry` (commits); `room`: the disk space for what comes next. `snapshot`: the state that replaces old segments. `recovery`:
+//!   opening a directory, with `replay` of its log. `codec`: numbers and strings.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -41,6 +42,7 @@ mod log;
 pub mod mem_disk;
 pub mod mirror;
 mod recovery;
+mod replay;
 pub mod revision;
 mod room;
 mod segment;

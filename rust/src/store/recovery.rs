@@ -2,37 +2,17 @@
 
 use std::sync::Arc;
 
-use super::codec::Reader;
 use super::disk::Disk;
-use super::entry::{Entry, Write, next_entry};
 use super::error::{Result, StoreError};
 use super::keyspace::Keyspace;
 use super::log::{Log, Sizes, Writer, number_in, segment_name};
-use super::revision::{Body, Revision, Written};
+use super::replay::{End, Position, Replayed, replay};
 use super::room::{first_segment, is_room};
-use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
+use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Uuid, corrupt};
 use super::snapshot;
 
 /// Files that were being written when the process ended; the second is of format 1.
 const UNFINISHED: [&str; 2] = [snapshot::UNFINISHED, "log.tmp"];
-
-/// Where replay stands: what the next segment and batch must continue.
-#[derive(Debug)]
-struct Position {
-    uuid: Option<Uuid>,
-    number: u64,
-    chain: u32,
-    /// The format of the last segment.
-    version: u32,
-}
-
-/// The end of the last segment: how much of it is whole, how much is torn, and how long the file is.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    whole: usize,
-    torn: usize,
-    length: usize,
-}
 
 /// Lock the directory and rebuild what it holds. Nothing is changed when this fails.
 pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
@@ -84,28 +64,11 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
     if numbers.is_empty() && position.uuid.is_some() {
         return Err(corrupt(&segment_name(first), 0, "the file is missing"));
     }
-    let mut log_bytes = 0;
-    let mut bytes = Vec::new();
-    let mut end = None;
-    for (nth, number) in numbers.iter().enumerate() {
-        let name = segment_name(*number);
-        if *number != first + nth as u64 {
-            return Err(corrupt(
-                &segment_name(first + nth as u64),
-                0,
-                "the file is missing",
-            ));
-        }
-        disk.read_into(&name, &mut bytes)?;
-        let is_last = nth + 1 == numbers.len();
-        position.number = *number;
-        if is_last && bytes.len() < HEADER_LEN {
-            break;
-        }
-        let found = replay(&mut keys, &mut position, &name, &bytes, is_last)?;
-        log_bytes += found.whole as u64;
-        end = is_last.then_some(found);
-    }
+    let Replayed {
+        position,
+        end,
+        log_bytes,
+    } = replay(&*disk, &mut keys, position, &numbers)?;
     keys.published = keys.applied;
     let uuid = match position.uuid {
         Some(uuid) => uuid,
@@ -123,117 +86,6 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
     };
     let log = Log::new(disk, uuid, keys.applied, writer, segment_bytes, found);
     Ok((keys, log))
-}
-
-/// Apply the batches of one segment; return where they end.
-fn replay(
-    keys: &mut Keyspace,
-    position: &mut Position,
-    name: &str,
-    bytes: &[u8],
-    is_last: bool,
-) -> Result<End> {
-    let header = segment::Header::decode(name, bytes)?;
-    position.version = header.version;
-    let uuid = *position.uuid.get_or_insert(header.uuid);
-    if header.uuid != uuid || header.number != position.number || header.chain != position.chain {
-        return Err(corrupt(
-            name,
-            0,
-            "the file does not continue the one before it",
-        ));
-    }
-    let mut offset = HEADER_LEN;
-    while offset < bytes.len() {
-        let Some(batch) = batch_at(bytes, offset, &uuid) else {
-            if is_unused(bytes, offset) {
-                break;
-            }
-            if is_last && !any_batch_behind(bytes, offset, &uuid) {
-                break;
-            }
-            return Err(corrupt(
-                name,
-                offset,
-                "a batch is damaged, and what was written after it is not",
-            ));
-        };
-        if batch.chain != position.chain {
-            return Err(corrupt(
-                name,
-                offset,
-                "a batch does not continue the one before it",
-            ));
-        }
-        apply(keys, batch.payload).ok_or_else(|| {
-            corrupt(
-                name,
-                offset,
-                "a batch does not continue the state before it",
-            )
-        })?;
-        position.chain = batch.sum;
-        offset += segment::BATCH_HEADER_LEN + batch.payload.len();
-    }
-    let rest = bytes.get(offset..).unwrap_or_default();
-    let torn = rest.iter().rposition(|byte| *byte != 0);
-    Ok(End {
-        whole: offset,
-        torn: torn.map_or(0, |last| last + 1),
-        length: bytes.len(),
-    })
-}
-
-/// Whether there is nothing but room behind `offset`. In a segment of format 1 a hole of zeros is what a torn write left.
-fn is_unused(bytes: &[u8], offset: usize) -> bool {
-    let rest = bytes.get(offset..).unwrap_or_default();
-    rest.iter().all(|byte| *byte == 0)
-}
-
-/// Apply the entries of one batch. None when they do not decode or leave out a revision.
-fn apply(keys: &mut Keyspace, payload: &[u8]) -> Option<()> {
-    let mut reader = Reader::new(payload);
-    while !reader.is_empty() {
-        match next_entry(&mut reader)? {
-            Entry::Commit { revision, writes } => {
-                if revision <= keys.applied {
-                    return None;
-                }
-                for (sub, write) in writes.into_iter().enumerate() {
-                    let state = replayed(keys, write, revision, sub as u32)?;
-                    keys.apply(Arc::new(state));
-                }
-                (revision == keys.applied + 1).then_some(())?;
-                keys.applied = revision;
-            }
-            Entry::Compaction { revision } => {
-                (revision <= keys.applied).then_some(())?;
-                keys.compact(revision);
-                keys.trim(usize::MAX, &mut Vec::new());
-            }
-            Entry::Grant { id, ttl_s } => keys.leases.grant(id, ttl_s, None),
-            Entry::Revocation { id } => keys.leases.revoke(id),
-        }
-    }
-    Some(())
-}
-
-/// The state that a logged write made of its key. None for a deletion of nothing.
-fn replayed(keys: &Keyspace, write: Write<'_>, revision: u64, sub: u32) -> Option<Revision> {
-    let found = keys.find(write.key);
-    if write.body.is_none() {
-        found?.1.newest()?;
-    }
-    let written = Written {
-        modified: revision,
-        sub,
-        lease: write.lease,
-        attributes: write.attributes,
-    };
-    let body = write
-        .body
-        .map(|(value, splice)| move |natural| Body::stored(value, splice, natural));
-    Some(Revision::after(found, write.key, written, body))
 }
 
 /// Open the last segment behind its last whole batch, or begin one when there is none, its header was never finished, or an older

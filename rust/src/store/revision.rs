@@ -98,6 +98,14 @@ impl Body {
         })
     }
 
+    /// This body in a frame of the given type.
+    pub(crate) fn into_kind(self, kind: EventType) -> Body {
+        if self.kind == kind {
+            return self;
+        }
+        self.reframed(kind, None)
+    }
+
     /// Frame this value as `kind`; with `revision`, it takes the place of the spliced one.
     pub(crate) fn reframed(&self, kind: EventType, revision: Option<u64>) -> Body {
         let value = self.value();
@@ -148,7 +156,7 @@ impl Revision {
     /// The key and unchanged attributes are shared with what is there.
     pub(crate) fn after(
         found: Option<(&Key, &Chain)>,
-        key: &[u8],
+        key: impl Into<Key>,
         written: Written,
         body: Option<impl FnOnce(EventType) -> Body>,
     ) -> Self {

@@ -22,6 +22,8 @@ const FIRST_PART: u64 = 256;
 const FILLED_AT_ONCE: u64 = 256 << 10;
 /// Below this many bytes a batch, on average, filling pays.
 const SMALL_BATCH: u64 = 16 << 10;
+/// How much is filled at a time later, and synced.
+const PIECE: u64 = 1 << 20;
 /// How long a full disk is not asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What a file is called until it is a segment.
@@ -157,23 +159,46 @@ impl Room {
             }
             let (capacity, name) = ready.next(self.segment_bytes);
             drop(ready);
-            let mut made = set_aside(&*self.disk, name, capacity);
-            if self.batch_bytes.load(Ordering::Relaxed) < SMALL_BATCH
-                && let Ok(segment) = &mut made
-            {
-                // Without zeros it serves as well, only slower.
-                let filled = segment.file.fill(capacity);
-                let _ = filled.and_then(|()| segment.file.sync());
-            }
+            let made = set_aside(&*self.disk, name, capacity);
             ready = lock(&self.ready);
             ready.is_wanted = false;
-            if let Ok(segment) = made {
-                if ready.is_closed {
-                    let _ = self.disk.remove(&segment.name);
-                } else {
+            match made {
+                Ok(segment) if ready.is_closed => drop(self.disk.remove(&segment.name)),
+                Ok(segment) => {
                     ready.segment = Some(segment);
+                    drop(ready);
+                    self.fill(capacity);
+                    ready = lock(&self.ready);
                 }
+                Err(_) => {}
             }
+        }
+    }
+
+    /// Fill the segment that is ready with zeros, piece by piece, while batches are small and until somebody takes it: what has not
+    /// been reached serves as well, only slower.
+    fn fill(&self, capacity: u64) {
+        if capacity <= FILLED_AT_ONCE {
+            return;
+        }
+        for offset in (0..capacity).step_by(PIECE as usize) {
+            let mut ready = lock(&self.ready);
+            let is_worth_it = self.batch_bytes.load(Ordering::Relaxed) < SMALL_BATCH;
+            let is_closed = ready.is_closed;
+            let Some(segment) = &mut ready.segment else {
+                return;
+            };
+            if is_closed || !is_worth_it {
+                return;
+            }
+            let began = Instant::now();
+            let filled = segment.file.zero(offset, capacity.min(offset + PIECE));
+            if filled.and_then(|()| segment.file.sync()).is_err() {
+                return;
+            }
+            drop(ready);
+            // Those who write have the disk for as long, and whoever wants the segment gets it.
+            std::thread::sleep(began.elapsed());
         }
     }
 }
@@ -192,7 +217,7 @@ fn set_aside(disk: &dyn Disk, name: String, capacity: u64) -> Result<Segment> {
     let made = disk.create(&name).and_then(|mut file| {
         file.allocate(capacity)?;
         if capacity <= FILLED_AT_ONCE {
-            file.fill(capacity)?;
+            file.zero(0, capacity)?;
         }
         Ok(file)
     });

@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::codec::{Reader, put_varint};
 use super::disk::{Disk, DiskFile};
@@ -18,6 +19,9 @@ const MAGIC: &[u8; 8] = b"korchsnp";
 const HEADER_LEN: usize = 76;
 const BLOCK_HEADER_LEN: usize = 8;
 const BLOCK_LEN: usize = 256 << 10;
+
+/// Blocks that may wait to be decoded, or to be collected.
+const AHEAD: usize = 8;
 
 /// What is in a block, in the highest bits of its length.
 const LEASES: u32 = 1 << 30;
@@ -122,7 +126,7 @@ impl<'a> Saving<'a> {
         let mut found = 0;
         let (header, length) = read(self.disk, &name, |offset, block| {
             if let Block::Items(items) = block {
-                let mut reader = Reader::new(items);
+                let mut reader = Reader::new(&items);
                 while !reader.is_empty() {
                     next_item(&mut reader).ok_or_else(|| undecodable(&name, offset))?;
                     found += 1;
@@ -153,64 +157,134 @@ impl<'a> Saving<'a> {
         let fields = [(length | kind).to_le_bytes(), self.sum.to_le_bytes()];
         header.copy_from_slice(fields.as_flattened());
         self.file.write_at(self.offset, &self.block)?;
+        self.file.settle()?;
         self.offset += self.block.len() as u64;
         self.block.truncate(BLOCK_HEADER_LEN);
         Ok(())
     }
 }
 
-/// Read a snapshot. Fails with Corrupt unless every byte of it is as it was written.
+/// What became of a block.
+#[derive(Debug)]
+enum Decoded {
+    Leases(Vec<(i64, i64)>),
+    States(Vec<Arc<Revision>>),
+    Count(u64),
+}
+
+/// Read a snapshot. Fails with Corrupt unless every byte of it is as it was written. One thread reads and checks blocks, another one
+/// decodes them, and this one collects what they hold.
 pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<Loaded> {
-    let mut states: Vec<Arc<Revision>> = Vec::new();
-    let mut leases = Vec::new();
-    let (header, length) = read(disk, name, |offset, block| {
-        match block {
-            Block::Leases(block) => {
-                let mut reader = Reader::new(block);
-                while !reader.is_empty() {
-                    let lease = reader.varint().zip(reader.varint());
-                    let (id, ttl_s) = lease.ok_or_else(|| undecodable(name, offset))?;
-                    leases.push((id as i64, ttl_s as i64));
+    std::thread::scope(|scope| {
+        let (sender, blocks) = sync_channel(AHEAD);
+        let reader = scope.spawn(move || {
+            read(disk, name, |offset, block| {
+                let unwanted = |_| StoreError::Invalid("nobody takes what is read".into());
+                sender.send((offset, block)).map_err(unwanted)
+            })
+        });
+        let (sender, decoded) = sync_channel(AHEAD);
+        scope.spawn(move || {
+            for (offset, block) in blocks {
+                if sender.send(decode(name, offset, &block)).is_err() {
+                    break;
                 }
             }
-            Block::Items(block) => {
-                load_items(block, &mut states).ok_or_else(|| undecodable(name, offset))?
-            }
-            Block::Count(count) if count == states.len() as u64 => {}
-            Block::Count(_) => return Err(damaged(name, offset, "objects are missing")),
+        });
+        let collected = collect(name, decoded);
+        let read = reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (leases, states) = collected?;
+        let (header, length) = read?;
+        if header.version == 1 && states.len() as u64 != header.count {
+            return Err(damaged(name, length, "objects are missing"));
         }
-        Ok(())
-    })?;
-    if header.version == 1 && states.len() as u64 != header.count {
-        return Err(damaged(name, length, "objects are missing"));
-    }
-    Ok(Loaded {
-        header,
-        leases,
-        states,
-        length,
+        Ok(Loaded {
+            header,
+            leases,
+            states,
+            length,
+        })
     })
 }
 
-/// Revisions of one key share the key, and the attributes where they did not change.
-fn load_items(block: &[u8], states: &mut Vec<Arc<Revision>>) -> Option<()> {
+type Contents = (Vec<(i64, i64)>, Vec<Arc<Revision>>);
+
+/// Put together what the blocks hold, which come in order.
+fn collect(name: &str, decoded: Receiver<Result<(u64, Decoded)>>) -> Result<Contents> {
+    let mut leases = Vec::new();
+    let mut states: Vec<Arc<Revision>> = Vec::new();
+    for found in decoded {
+        match found? {
+            (_, Decoded::Leases(found)) => leases.extend(found),
+            (_, Decoded::States(mut found)) => {
+                if let Some(last) = states.last() {
+                    share_with(last, &mut found);
+                }
+                states.append(&mut found);
+            }
+            (_, Decoded::Count(count)) if count == states.len() as u64 => {}
+            (offset, _) => return Err(damaged(name, offset, "objects are missing")),
+        }
+    }
+    Ok((leases, states))
+}
+
+fn decode(name: &str, offset: u64, block: &Block) -> Result<(u64, Decoded)> {
+    let decoded = match block {
+        Block::Leases(block) => decode_leases(block).map(Decoded::Leases),
+        Block::Items(block) => decode_items(block).map(Decoded::States),
+        Block::Count(count) => Some(Decoded::Count(*count)),
+    };
+    let decoded = decoded.ok_or_else(|| undecodable(name, offset))?;
+    Ok((offset, decoded))
+}
+
+fn decode_leases(block: &[u8]) -> Option<Vec<(i64, i64)>> {
     let mut reader = Reader::new(block);
+    let mut leases = Vec::new();
+    while !reader.is_empty() {
+        leases.push((reader.varint()? as i64, reader.varint()? as i64));
+    }
+    Some(leases)
+}
+
+/// Revisions of one key share the key, and the attributes where they did not change.
+fn decode_items(block: &[u8]) -> Option<Vec<Arc<Revision>>> {
+    let mut reader = Reader::new(block);
+    let mut states: Vec<Arc<Revision>> = Vec::new();
     while !reader.is_empty() {
         let mut state = next_item(&mut reader)?;
         if let Some(last) = states.last().filter(|last| last.key == state.key) {
-            state.key = last.key.clone();
-            if last.attributes == state.attributes {
-                state.attributes = last.attributes.clone();
-            }
+            share(last, &mut state);
         }
         states.push(Arc::new(state));
     }
-    Some(())
+    Some(states)
 }
 
-enum Block<'a> {
-    Leases(&'a [u8]),
-    Items(&'a [u8]),
+/// Have the first revisions of a block, which nobody else has yet, share with the last one before it.
+fn share_with(last: &Revision, states: &mut [Arc<Revision>]) {
+    let same = states.iter_mut().take_while(|state| state.key == last.key);
+    for state in same {
+        if let Some(state) = Arc::get_mut(state) {
+            share(last, state);
+        }
+    }
+}
+
+fn share(last: &Revision, state: &mut Revision) {
+    state.key = last.key.clone();
+    if last.attributes == state.attributes {
+        state.attributes = last.attributes.clone();
+    }
+}
+
+#[derive(Debug)]
+enum Block {
+    Leases(Vec<u8>),
+    Items(Vec<u8>),
     Count(u64),
 }
 
@@ -218,7 +292,7 @@ enum Block<'a> {
 fn read(
     disk: &dyn Disk,
     name: &str,
-    mut visit: impl FnMut(u64, Block<'_>) -> Result<()>,
+    mut visit: impl FnMut(u64, Block) -> Result<()>,
 ) -> Result<(Header, u64)> {
     let mut file = disk.stream(name)?;
     let mut block = Vec::new();
@@ -253,12 +327,12 @@ fn read(
             return Err(damaged(name, offset, "there is something behind its end"));
         }
         let found = match kind {
-            LEASES => Block::Leases(&block),
+            LEASES => Block::Leases(std::mem::take(&mut block)),
             COUNT => {
                 is_complete = true;
                 Block::Count(u64::from_le_bytes(Cursor { rest: &block }.take()))
             }
-            _ => Block::Items(&block),
+            _ => Block::Items(std::mem::take(&mut block)),
         };
         visit(offset, found)?;
         chain = sum;
@@ -269,6 +343,8 @@ fn read(
 /// Read `length` bytes, or what is left.
 fn next_bytes(file: &mut dyn Read, bytes: &mut Vec<u8>, length: usize) -> Result<()> {
     bytes.clear();
+    // A length that is damaged must not take the memory that it names.
+    bytes.reserve(length.min(2 * BLOCK_LEN));
     file.take(length as u64).read_to_end(bytes)?;
     Ok(())
 }

@@ -2,9 +2,9 @@
 //!
 //! A watcher is registered once: under its span and there either among those that see everything or, if its selector demands a
 //! certain field or label value, under that value. Spans that are directories (a collection, a namespace of it) or one key are
-//! found by looking up the handful of beginnings of an event's key; all other spans stand in an interval map. For each field and
-//! label that anybody watches there the value before and after is looked up; so with 10,000 kubelets each watching their own
-//! spec.nodeName, an event costs two of them a queue push and the others nothing.
+//! found by looking up those beginnings of an event's key that are as long as the name of some span; all other spans stand in an
+//! interval map. For each field and label that anybody watches there the value before and after is looked up; so with 10,000
+//! kubelets each watching their own spec.nodeName, an event costs two of them a queue push and the others nothing.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -104,6 +104,42 @@ impl Hasher for Checksum {
     fn write(&mut self, bytes: &[u8]) {
         self.0 = crc32c::crc32c_append(self.0, bytes);
     }
+
+    /// The length of what comes: only prefixes of one key, or values of one field, are ever compared.
+    fn write_usize(&mut self, length: usize) {
+        self.0 = self.0.wrapping_add(length as u32);
+    }
+}
+
+/// How many names there are of each length, modulo the number of counters.
+#[derive(Debug)]
+struct Lengths([u32; LENGTHS]);
+
+const LENGTHS: usize = 128;
+
+impl Default for Lengths {
+    fn default() -> Self {
+        Lengths([0; LENGTHS])
+    }
+}
+
+impl Lengths {
+    fn add(&mut self, name: &[u8]) {
+        if let Some(count) = self.0.get_mut(name.len() % LENGTHS) {
+            *count += 1;
+        }
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        if let Some(count) = self.0.get_mut(name.len() % LENGTHS) {
+            *count -= 1;
+        }
+    }
+
+    /// Whether there may be a name of this length.
+    fn has(&self, length: usize) -> bool {
+        self.0.get(length % LENGTHS).is_some_and(|count| *count > 0)
+    }
 }
 
 /// The watchers of one span.
@@ -119,6 +155,8 @@ pub(crate) struct Watchers {
     next_id: u64,
     by_id: HashMap<u64, Arc<Watcher>>,
     scopes: ByBytes<Scope>,
+    /// Of the names of scopes.
+    lengths: Lengths,
     intervals: IntervalMap<Scope>,
 }
 
@@ -152,7 +190,12 @@ impl Watchers {
         });
         self.by_id.insert(id, watcher.clone());
         let scope = match &watcher.place {
-            Place::Named(name) => Some(self.scopes.entry(name.clone()).or_default()),
+            Place::Named(name) => {
+                if !self.scopes.contains_key(name) {
+                    self.lengths.add(name);
+                }
+                Some(self.scopes.entry(name.clone()).or_default())
+            }
             Place::Between(start, end) => {
                 self.intervals.ensure(start, end.as_deref());
                 self.intervals.get_mut(start, end.as_deref())
@@ -179,7 +222,10 @@ impl Watchers {
         scope.remove(&watcher);
         if scope.is_empty() {
             match &watcher.place {
-                Place::Named(name) => drop(self.scopes.remove(name)),
+                Place::Named(name) => {
+                    self.lengths.remove(name);
+                    self.scopes.remove(name);
+                }
                 Place::Between(start, end) => self.intervals.remove(start, end.as_deref()),
             }
         }
@@ -192,7 +238,11 @@ impl Watchers {
         let mut offer = |scope: &Scope| {
             scope.concerned(change, &mut |watcher| watcher.offer(&event, news));
         };
-        let mut named = |name: &[u8]| self.scopes.get(name).into_iter().for_each(&mut offer);
+        let mut named = |name: &[u8]| {
+            if self.lengths.has(name.len()) {
+                self.scopes.get(name).into_iter().for_each(&mut offer);
+            }
+        };
         if !self.scopes.is_empty() {
             named(&[]);
             for end in memchr::memchr_iter(b'/', key) {
@@ -349,14 +399,19 @@ impl Scope {
     /// Visit the watchers that `change` may concern, each once.
     fn concerned(&self, change: &Change, visit: &mut impl FnMut(&Arc<Watcher>)) {
         self.everything.values().for_each(&mut *visit);
+        let old_state = change.old.as_deref();
+        let new_state = Some(&*change.new).filter(|new| !new.is_deletion());
+        let is_unchanged = old_state.zip(new_state).is_some_and(|(old, new)| {
+            // Most updates leave alone what selectors see.
+            old.attributes.is_shared_with(&new.attributes)
+        });
         for ((kind, key), by_value) in &self.by_value {
-            let old = change
-                .old
-                .as_ref()
-                .and_then(|old| anchored(old, *kind, key));
-            let new = Some(&change.new)
-                .filter(|new| !new.is_deletion())
-                .and_then(|new| anchored(new, *kind, key));
+            let old = old_state.and_then(|old| anchored(old, *kind, key));
+            let new = if is_unchanged {
+                old
+            } else {
+                new_state.and_then(|new| anchored(new, *kind, key))
+            };
             let before = old.and_then(|value| by_value.get(value));
             for watcher in before.iter().flat_map(|watchers| watchers.values()) {
                 visit(watcher);

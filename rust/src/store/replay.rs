@@ -1,0 +1,298 @@
+//! The log's segments, read and decoded on a thread of their own while what was read before is put in place.
+//!
+//! Reading, checking and decoding a batch needs nothing but bytes; putting it in place needs the state that all batches before it
+//! made. So with two processors a start takes the longer of both instead of their sum.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use super::attributes::Attributes;
+use super::codec::Reader;
+use super::disk::Disk;
+use super::entry::{self, next_entry};
+use super::error::Result;
+use super::event::EventType;
+use super::keyspace::Keyspace;
+use super::log::segment_name;
+use super::revision::{Body, Key, Revision, Written};
+use super::segment::{self, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
+
+/// How much may be decoded ahead: so many parts of about so many bytes.
+const AHEAD: usize = 4;
+const PART: usize = 1 << 20;
+
+/// Where replay stands: what the next segment and batch must continue.
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) uuid: Option<Uuid>,
+    pub(crate) number: u64,
+    pub(crate) chain: u32,
+    /// The format of the last segment.
+    pub(crate) version: u32,
+}
+
+/// The end of the last segment: how much of it is whole, how much is torn, and how long the file is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) whole: usize,
+    pub(crate) torn: usize,
+    pub(crate) length: usize,
+}
+
+/// What the segments said about themselves.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(crate) position: Position,
+    /// None without a segment whose header is complete.
+    pub(crate) end: Option<End>,
+    pub(crate) log_bytes: u64,
+}
+
+/// A batch decoded, and where it stands.
+#[derive(Debug)]
+struct Batch {
+    segment: u64,
+    offset: usize,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Commit { revision: u64, writes: Vec<Write> },
+    Compaction(u64),
+    Grant { id: i64, ttl_s: i64 },
+    Revocation(i64),
+}
+
+/// One logged write with its memory made.
+#[derive(Debug)]
+struct Write {
+    key: Key,
+    body: Option<Body>,
+    lease: i64,
+    attributes: Attributes,
+}
+
+/// Apply the segments called `numbers`, ascending, to `keys`, which stands at `position`. Fails with Corrupt.
+pub(crate) fn replay(
+    disk: &dyn Disk,
+    keys: &mut Keyspace,
+    position: Position,
+    numbers: &[u64],
+) -> Result<Replayed> {
+    std::thread::scope(|scope| {
+        let (sender, decoded) = sync_channel::<Vec<Batch>>(AHEAD);
+        let reader = scope.spawn(move || {
+            let mut out = Outbox {
+                sender,
+                part: Vec::new(),
+                bytes: 0,
+            };
+            let read = read(disk, position, numbers, &mut out);
+            out.send();
+            read
+        });
+        let mut applied = Ok(());
+        'all: for part in decoded {
+            for batch in part {
+                let (number, offset) = (batch.segment, batch.offset);
+                if apply(keys, batch).is_none() {
+                    applied = Err(discontinuous(number, offset));
+                    // The reader ends when it finds nobody who takes what it has.
+                    break 'all;
+                }
+            }
+        }
+        let read = reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        applied.and(read)
+    })
+}
+
+fn discontinuous(number: u64, offset: usize) -> super::StoreError {
+    let reason = "a batch does not continue the state before it";
+    corrupt(&segment_name(number), offset, reason)
+}
+
+/// Batches on their way to whoever applies them, many at a time.
+#[derive(Debug)]
+struct Outbox {
+    sender: SyncSender<Vec<Batch>>,
+    part: Vec<Batch>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// False when nobody wants any more.
+    fn push(&mut self, batch: Batch, bytes: usize) -> bool {
+        self.part.push(batch);
+        self.bytes += bytes;
+        self.bytes < PART || self.send()
+    }
+
+    fn send(&mut self) -> bool {
+        self.bytes = 0;
+        let part = std::mem::take(&mut self.part);
+        self.sender.send(part).is_ok()
+    }
+}
+
+fn read(
+    disk: &dyn Disk,
+    mut position: Position,
+    numbers: &[u64],
+    out: &mut Outbox,
+) -> Result<Replayed> {
+    let first = position.number;
+    let (mut log_bytes, mut end) = (0, None);
+    let mut bytes = Vec::new();
+    for (nth, number) in numbers.iter().enumerate() {
+        let expected = first + nth as u64;
+        if *number != expected {
+            return Err(corrupt(&segment_name(expected), 0, "the file is missing"));
+        }
+        disk.read_into(&segment_name(*number), &mut bytes)?;
+        let is_last = nth + 1 == numbers.len();
+        position.number = *number;
+        if is_last && bytes.len() < HEADER_LEN {
+            break;
+        }
+        let found = read_segment(&mut position, &bytes, is_last, out)?;
+        log_bytes += found.whole as u64;
+        end = is_last.then_some(found);
+    }
+    Ok(Replayed {
+        position,
+        end,
+        log_bytes,
+    })
+}
+
+/// Decode the batches of one segment; return where they end.
+fn read_segment(
+    position: &mut Position,
+    bytes: &[u8],
+    is_last: bool,
+    out: &mut Outbox,
+) -> Result<End> {
+    let number = position.number;
+    let name = segment_name(number);
+    let header = segment::Header::decode(&name, bytes)?;
+    position.version = header.version;
+    let uuid = *position.uuid.get_or_insert(header.uuid);
+    if header.uuid != uuid || header.number != number || header.chain != position.chain {
+        let reason = "the file does not continue the one before it";
+        return Err(corrupt(&name, 0, reason));
+    }
+    let mut offset = HEADER_LEN;
+    while offset < bytes.len() {
+        let Some(batch) = batch_at(bytes, offset, &uuid) else {
+            if is_unused(bytes, offset) || is_last && !any_batch_behind(bytes, offset, &uuid) {
+                break;
+            }
+            let reason = "a batch is damaged, and what was written after it is not";
+            return Err(corrupt(&name, offset, reason));
+        };
+        if batch.chain != position.chain {
+            let reason = "a batch does not continue the one before it";
+            return Err(corrupt(&name, offset, reason));
+        }
+        let entries = decode(batch.payload).ok_or_else(|| discontinuous(number, offset))?;
+        let decoded = Batch {
+            segment: number,
+            offset,
+            entries,
+        };
+        position.chain = batch.sum;
+        offset += segment::BATCH_HEADER_LEN + batch.payload.len();
+        if !out.push(decoded, batch.payload.len()) {
+            break;
+        }
+    }
+    let rest = bytes.get(offset..).unwrap_or_default();
+    let torn = rest.iter().rposition(|byte| *byte != 0);
+    Ok(End {
+        whole: offset,
+        torn: torn.map_or(0, |last| last + 1),
+        length: bytes.len(),
+    })
+}
+
+/// Whether there is nothing but room behind `offset`. In a segment of format 1 a hole of zeros is what a torn write left.
+fn is_unused(bytes: &[u8], offset: usize) -> bool {
+    let rest = bytes.get(offset..).unwrap_or_default();
+    rest.iter().all(|byte| *byte == 0)
+}
+
+fn decode(payload: &[u8]) -> Option<Vec<Entry>> {
+    let mut reader = Reader::new(payload);
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        entries.push(match next_entry(&mut reader)? {
+            entry::Entry::Commit { revision, writes } => Entry::Commit {
+                revision,
+                writes: writes.into_iter().map(Write::made).collect(),
+            },
+            entry::Entry::Compaction { revision } => Entry::Compaction(revision),
+            entry::Entry::Grant { id, ttl_s } => Entry::Grant { id, ttl_s },
+            entry::Entry::Revocation { id } => Entry::Revocation(id),
+        });
+    }
+    Some(entries)
+}
+
+impl Write {
+    fn made(write: entry::Write<'_>) -> Self {
+        let kind = EventType::natural(if write.is_first { 1 } else { 2 });
+        let framed = |(value, splice)| Body::stored(value, splice, kind);
+        Write {
+            key: write.key.into(),
+            body: write.body.map(framed),
+            lease: write.lease,
+            attributes: write.attributes,
+        }
+    }
+}
+
+/// Apply the entries of one batch. None when they leave out a revision, or delete what is not there.
+fn apply(keys: &mut Keyspace, batch: Batch) -> Option<()> {
+    for entry in batch.entries {
+        match entry {
+            Entry::Commit { revision, writes } => {
+                (revision == keys.applied + 1).then_some(())?;
+                for (sub, write) in writes.into_iter().enumerate() {
+                    let state = placed(keys, write, revision, sub as u32)?;
+                    keys.apply(Arc::new(state));
+                }
+                keys.applied = revision;
+            }
+            Entry::Compaction(revision) => {
+                (revision <= keys.applied).then_some(())?;
+                keys.compact(revision);
+                keys.trim(usize::MAX, &mut Vec::new());
+            }
+            Entry::Grant { id, ttl_s } => keys.leases.grant(id, ttl_s, None),
+            Entry::Revocation(id) => keys.leases.revoke(id),
+        }
+    }
+    Some(())
+}
+
+/// The state that a logged write made of its key. None for a deletion of nothing.
+fn placed(keys: &Keyspace, write: Write, revision: u64, sub: u32) -> Option<Revision> {
+    let found = keys.find(&write.key);
+    if write.body.is_none() {
+        found?.1.newest()?;
+    }
+    let written = Written {
+        modified: revision,
+        sub,
+        lease: write.lease,
+        attributes: write.attributes,
+    };
+    let body = write
+        .body
+        .map(|body| move |natural| body.into_kind(natural));
+    Some(Revision::after(found, write.key, written, body))
+}
