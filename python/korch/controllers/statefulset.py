@@ -186,12 +186,10 @@ def plan(owner: Object, pods: Sequence[Object], update_revision: str, now: float
 
 
 def _end_last(step: Step, condemned: Sequence[Object], is_healthy: Any) -> None:
-    """End the pod with the highest ordinal, once those below it that must go too are healthy; an unhealthy last one goes at once."""
-    if any(map(is_deleting, condemned)):
-        return
+    """End the pod with the highest ordinal; an unhealthy one waits while one below it, which must go too, is unhealthy as well. Mirrors
+    processCondemned."""
     last, *others = condemned
-    unhealthy = [pod for pod in others if not is_healthy(pod)]
-    if is_healthy(last) and unhealthy:
+    if is_deleting(last) or (not is_healthy(last) and not all(map(is_healthy, others))):
         return
     step.delete.append(last)
 

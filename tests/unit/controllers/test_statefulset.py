@@ -51,7 +51,11 @@ def pod(number: int, state: str = "ready", revision: str = "new") -> dict[str, A
         pytest.param(owner(1), [pod(0), pod(1), pod(2)], [], [2], [], id="the last goes first"),
         pytest.param(owner(1), [pod(0), pod(1), pod(2, "ending")], [], [], [], id="one goes at a time"),
         pytest.param(owner(1), [pod(0, "pending"), pod(1), pod(2)], [], [], [], id="none goes while one that stays is unwell"),
-        pytest.param(owner(1), [pod(0), pod(1, "pending"), pod(2)], [], [], [], id="none goes while one below is unwell"),
+        pytest.param(owner(1), [pod(0), pod(1, "pending"), pod(2)], [], [2], [], id="a well one goes before an unwell one below"),
+        pytest.param(
+            owner(1), [pod(0), pod(1, "pending"), pod(2, "pending")], [], [], [], id="an unwell one waits for an unwell one below"
+        ),
+        pytest.param(owner(1), [pod(0), pod(1, "pending")], [], [1], [], id="the lowest unwell one goes"),
         pytest.param(owner(1, "Parallel"), [pod(0), pod(1, "pending"), pod(2)], [], [2, 1], [], id="all go at once"),
         pytest.param(
             owner(), [pod(0, revision="old"), pod(1, revision="old"), pod(2, revision="old")], [], [2], [], id="updates from the end"
