@@ -20,6 +20,7 @@ from korch.controllers.deployment import DeploymentController
 from korch.controllers.disruption import DisruptionController
 from korch.controllers.endpoints import EndpointsController
 from korch.controllers.endpointslice import EndpointSliceController
+from korch.controllers.endpointslice_mirroring import EndpointSliceMirroringController
 from korch.controllers.event_ttl import EventTtlController
 from korch.controllers.garbage_collector import GarbageCollector
 from korch.controllers.job import JobController
@@ -52,6 +53,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     DaemonSetController,
     DeploymentController,
     EndpointSliceController,
+    EndpointSliceMirroringController,
     EndpointsController,
     JobController,
     NamespaceController,
