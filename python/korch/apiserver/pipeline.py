@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import orjson
 
 from korch._core import native
@@ -60,8 +61,7 @@ _NO_STRATEGIC_PATCH = (
 Prepare = Callable[[Resource, Object, Object, Context], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What a request is about: a kind, and where in it. `name` is empty for collections."""
 
     resource: Resource

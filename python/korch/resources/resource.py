@@ -11,21 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from korch.api.errors import Cause
 from korch.api.gvk import ResourceRef
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a strategy may know beside the objects: the time (seconds since the epoch), and who asks."""
 
     now: float
     user: str = ""
     uid: str = ""
     groups: Sequence[str] = ()
-    extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    extra: Mapping[str, Sequence[str]] = msgspec.field(default_factory=dict)
 
 
 def _nothing(_obj: Object) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import orjson
 
 from korch._core import native
@@ -216,7 +217,7 @@ class AggregatedApis:
         if found is None:
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _AUTHENTICATION}, "data": wanted}
             try:
-                await self._pipeline.create(replace(target, name=""), orjson.dumps(body), WriteOptions())
+                await self._pipeline.create(msgspec.structs.replace(target, name=""), orjson.dumps(body), WriteOptions())
             except (AlreadyExists, NotFound):
                 # The namespace is not there yet, or another server was quicker: the next look finds it.
                 return
