@@ -110,7 +110,7 @@ class ServerConfig:
     # Upstream's plugin OwnerReferencesPermissionEnforcement is off unless asked for.
     enforces_owner_references: bool = False
     # The plugin TaintNodesByCondition: new nodes take no pods until the node lifecycle controller has seen them ready.
-    taints_new_nodes: bool = False
+    taints_new_nodes: bool = True
     tokens: ServiceAccountTokens | None = None
     toleration_s: int = TOLERATION_S_DEFAULT
     identity: str = ""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from korch.api.conditions import condition_status, set_condition
-from korch.api.errors import NotFound
+from korch.api.errors import ApiError, NotFound
 from korch.api.gvk import LEASES, NODES, PODS
 from korch.api.meta import at, is_deleting, name_of, namespace_of
 from korch.api.pods import is_ready
@@ -27,6 +27,9 @@ from korch.runtime.clock import parse_rfc3339
 from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
+_TAINT_TRIES = 5
+# Conflict, and the failed test of a JSON patch.
+_CHANGED_MEANWHILE = (409, 422)
 
 
 def _node_of_lease(lease: Object) -> tuple[str]:
@@ -37,7 +40,8 @@ class NodeLifecycleController(Controller):
     """Reconciles one node a key."""
 
     name = "node-controller"
-    workers = 1
+    # As upstream's workers for taints: nodes that come up together take pods together, or the first of them takes all.
+    workers = 8
     watches = (
         Watch(NODES, keys=same_key, decode=decode_object),
         Watch(LEASES, keys=_node_of_lease, decode=decode_object, namespace=LEASE_NAMESPACE),
@@ -66,7 +70,7 @@ class NodeLifecycleController(Controller):
         silent_in_s = self._silent_in_s(key, node)
         if silent_in_s <= 0:
             node = await self._declare_lost(key, node)
-        await self._taint(key, node)
+        await self._taint_latest(key, node)
         if condition_status(node, health.READY) == "Unknown":
             await self._withdraw_pods(key)
         return Requeue(after_s=self._config.node_monitor_period_s if silent_in_s <= 0 else min(silent_in_s, self._pause(node)))
@@ -106,6 +110,18 @@ class NodeLifecycleController(Controller):
             self.recorder.event(node, "Normal", "NodeNotReady", f"Node {key} status is now: NodeNotReady")
         return decode_object(stored)
 
+    async def _taint_latest(self, key: str, node: Object) -> None:
+        """Set the taints; where others have just written to them, on what they wrote. Mirrors RetryOnConflict of upstream's taints."""
+        for _ in range(_TAINT_TRIES - 1):
+            try:
+                await self._taint(key, node)
+                return
+            except ApiError as error:
+                if error.code not in _CHANGED_MEANWHILE:
+                    raise
+                node = decode_object(await self.client.get(NODES, key))
+        await self._taint(key, node)
+
     async def _taint(self, key: str, node: Object) -> None:
         now = self.runtime.clock.now()
         may_evict = withdraw = False
@@ -116,6 +132,15 @@ class NodeLifecycleController(Controller):
             return
         if may_evict and not health.has_lifecycle_no_execute(node):
             self._last_eviction = now
+        present = at(node, "spec", "taints")
+        if present:
+            # Nothing but the taints must be as they were seen: an agent that comes up writes its status at the same moment.
+            change: Object = (
+                {"op": "replace", "path": "/spec/taints", "value": taints} if taints else {"op": "remove", "path": "/spec/taints"}
+            )
+            operations = [{"op": "test", "path": "/spec/taints", "value": present}, change]
+            self.wrote(key, NODES, await self.client.patch(NODES, key, operations, patch_type="json"))
+            return
         patch = {"metadata": {"resourceVersion": at(node, "metadata", "resourceVersion")}, "spec": {"taints": taints or None}}
         self.wrote(key, NODES, await self.client.patch(NODES, key, patch))
 

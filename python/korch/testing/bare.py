@@ -1,7 +1,7 @@
 """The smallest thing that behaves like an API server: a dictionary with revisions and watches, for unit tests of clients.
 
-It knows names, uids, resourceVersions, conflicts, generateName, merge patches, graceful deletion of pods, finalizers, selectors, watch with
-bookmarks and compaction. It does not validate, default or admit; what needs those runs against the real pipeline
+It knows names, uids, resourceVersions, conflicts, generateName, merge and JSON patches, graceful deletion of pods, finalizers, selectors,
+watch with bookmarks and compaction. It does not validate, default or admit; what needs those runs against the real pipeline
 (`korch.testing.cluster`). The contract suite holds it to the other clients.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
-from korch.api.errors import AlreadyExists, Conflict, Expired, MethodNotAllowed, NoSuchPath, NotFound
+from korch.api.errors import AlreadyExists, ApiError, Conflict, Expired, MethodNotAllowed, NoSuchPath, NotFound
 from korch.api.gvk import ResourceRef
+from korch.api.patch import UnprocessablePatch, json_patch
 from korch.client.protocol import Body, DeleteOptions, EventType, ListOptions, ObjectList, PatchType, WatchEvent
 from korch.runtime.clock import rfc3339
 from korch.runtime.context import Runtime
@@ -110,7 +111,9 @@ class BareClient:
     ) -> bytes:
         self._call("patch", resource, name)
         change = orjson.loads(patch) if isinstance(patch, bytes) else patch
-        if not isinstance(change, dict) or patch_type == "json":
+        if patch_type == "json":
+            return self._json_patch(resource, self._read(resource, namespace, name), orjson.dumps(change), subresource)
+        if not isinstance(change, dict):
             raise MethodNotAllowed
         raw = self._read(resource, namespace, name)
         asked = (change.get("metadata") or {}).get("resourceVersion")
@@ -194,6 +197,12 @@ class BareClient:
     def _in(self, resource: ResourceRef, namespace: str) -> list[bytes]:
         chosen = [key for key in self._objects if key[0] == resource and (not namespace or key[1] == namespace)]
         return [self._objects[key] for key in sorted(chosen, key=lambda key: key[1:])]
+
+    def _json_patch(self, resource: ResourceRef, raw: bytes, operations: bytes, subresource: str) -> bytes:
+        try:
+            return self._change(resource, orjson.loads(raw), orjson.loads(json_patch(raw, operations)), subresource)
+        except UnprocessablePatch as error:
+            raise ApiError(422, "Invalid", str(error)) from error
 
     def _change(self, resource: ResourceRef, old: Object, new: Object, subresource: str) -> bytes:
         if subresource == "status":
