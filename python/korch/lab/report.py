@@ -16,6 +16,8 @@ from typing import TypeAlias
 WIDTH_PX, HEIGHT_PX = 860, 260
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 64, 12, 12, 40
 TICKS = 5
+# What differs by less is drawn as if it did not: labels have twelve decimals.
+SPAN_MIN = 1e-12
 
 Cell: TypeAlias = str | int | float | None
 
@@ -193,9 +195,9 @@ def _frame(series: Sequence[Series]) -> _Frame:
     ys = [y for one in series for _, y in one.points if math.isfinite(y)]
     x_low, x_high = min(xs), max(xs)
     y_low, y_high = min(0.0, *ys) if len(ys) > 1 else min(0.0, ys[0]), max(ys)
-    if x_high == x_low:
+    if x_high - x_low < SPAN_MIN:
         x_high = x_low + 1
-    if y_high == y_low:
+    if y_high - y_low < SPAN_MIN:
         y_high = y_low + 1
     return _Frame(x_low, x_high, y_low, y_high)
 

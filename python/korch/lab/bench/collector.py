@@ -71,6 +71,37 @@ def resident_mib() -> float:
 
 
 @dataclass(slots=True)
+class Throughput:
+    """Rates of intervals, as upstream's collector takes them. `began_at` is when counting began."""
+
+    began_at: float
+    rates: list[float] = field(default_factory=list)
+    _sampled_at: float = 0.0
+    _counted: int = 0
+    _skipped: int = 0
+
+    def sample(self, now: float, bound: int) -> None:
+        """Take in how many pods were bound until `now`."""
+        if not bound:
+            return
+        if not self._sampled_at:
+            # Making pods and sampling begin independently of each other, which makes the first interval an outlier.
+            self._sampled_at, self._counted = now, bound
+        elif bound == self._counted:
+            self._skipped += 1
+        else:
+            rate = (bound - self._counted) / (now - self._sampled_at)
+            self.rates += [rate] * (self._skipped + 1)
+            self._sampled_at, self._counted, self._skipped = now, bound, 0
+
+    def finished(self, bound_at: Sequence[float]) -> list[float]:
+        """Return all rates; of a run too short for one, that of the whole run up to its last pod."""
+        if self.rates or not bound_at:
+            return self.rates
+        return [len(bound_at) / max(max(bound_at) - self.began_at, 1e-9)]
+
+
+@dataclass(slots=True)
 class Collector:
     """Counts pods of some namespaces from `start` to `stop`."""
 
@@ -80,7 +111,7 @@ class Collector:
     labels: Mapping[str, str]
     _bound: list[PodRecord] = field(default_factory=list)
     _samples: list[Sample] = field(default_factory=list)
-    _throughputs: list[float] = field(default_factory=list)
+    _throughput: Throughput = field(default_factory=lambda: Throughput(0.0))
     _memory: list[float] = field(default_factory=list)
     _began_at: float = 0.0
     _cpu_at_begin: float = 0.0
@@ -93,6 +124,7 @@ class Collector:
         gc.collect()
         self._memory.append(resident_mib())
         self._began_at, self._cpu_at_begin = time.monotonic(), time.process_time()
+        self._throughput = Throughput(self._began_at)
         sampling = tasks.create_task(self._sample(), name=f"collector/{self.name}")
         self._ends = [self.stage.ledger.watch(self._see), sampling.cancel]
 
@@ -103,9 +135,6 @@ class Collector:
             end()
         self._memory.append(resident_mib())
         await self.stage.rest()
-        if not self._throughputs and self._bound:
-            took_s = max(one.bound_at for one in self._bound) - self._began_at
-            self._throughputs = [len(self._bound) / max(took_s, 1e-9)]
         log = self.stage.attempts
         return Measurement(
             name=self.name,
@@ -113,7 +142,7 @@ class Collector:
             duration_s=ended_at - self._began_at,
             cpu_s=cpu,
             settled_cpu_s=time.process_time() - self._cpu_at_begin,
-            throughputs=self._throughputs,
+            throughputs=self._throughput.finished([one.bound_at for one in self._bound]),
             samples=self._samples,
             pod_latencies_s=[one.bound_at - one.made_at for one in self._bound],
             attempts_s={result: list(values) for result, values in log.attempts.items()},
@@ -126,19 +155,18 @@ class Collector:
             self._bound.append(record)
 
     async def _sample(self) -> None:
-        sampled_at, cpu_at = self._began_at, self._cpu_at_begin
-        counted, has_begun, skipped = 0, False, 0
+        sampled_at, cpu_at, counted = self._began_at, self._cpu_at_begin, 0
         while True:
             await asyncio.sleep(INTERVAL_S)
             now, bound, cpu = time.monotonic(), len(self._bound), time.process_time()
             self._memory.append(resident_mib())
-            rate = (bound - counted) / (now - sampled_at)
+            self._throughput.sample(now, bound)
             places = self.stage.waiting()
             self._samples.append(
                 Sample(
                     at_s=now - self._began_at,
                     bound=bound,
-                    pods_per_s=rate,
+                    pods_per_s=(bound - counted) / (now - sampled_at),
                     cpu_s=cpu - cpu_at,
                     resident_mib=self._memory[-1],
                     active=places["active"],
@@ -147,12 +175,4 @@ class Collector:
                     gated=places["gated"],
                 )
             )
-            cpu_at = cpu
-            if not bound:
-                continue
-            if has_begun and bound == counted:
-                skipped += 1
-                continue
-            if has_begun:
-                self._throughputs += [rate] * (skipped + 1)
-            has_begun, skipped, counted, sampled_at = True, 0, bound, now
+            sampled_at, cpu_at, counted = now, cpu, bound
