@@ -59,7 +59,7 @@ def day(directory: Path) -> dict[str, Any]:
         cpu, memory = shapes[min(len(shapes) - 1, int(draws.paretovariate(0.7)) - 1)]
         count = min(left, max(1, int(draws.paretovariate(1.05))), 2000)
         left -= count
-        rows.append(f"{draws.random() * DAY_S:.3f},{min(DAY_S, draws.lognormvariate(7.4, 1.2)):.1f},{cpu}m,{memory}Mi,{count}")
+        rows.append(f"{draws.random() * DAY_S:.3f},{min(DAY_S, draws.lognormvariate(7.0, 1.2)):.1f},{cpu}m,{memory}Mi,{count}")
     (directory / "tasks.csv").write_text("\n".join(rows) + "\n")
     return {"nodes": "12500 x 16cpu,64Gi,pods=250", "trace": str(directory / "tasks.csv"), "ask": "simulate"}
 

@@ -153,6 +153,8 @@ class Simulation:
         self._numbers: dict[str, int] | None = None
         # What the scheduler said last about templates that it would refuse again as long as nothing goes or comes.
         self._refusals: dict[int, tuple[frozenset[str], str]] = {}
+        # What was forgotten of that at this instant, because pods went from these nodes: nowhere else there is more room than before.
+        self._hopes: dict[int, tuple[tuple[frozenset[str], str], set[int]]] = {}
         self._nominated: set[int] = set()
         # Pods that wait for such a reason, by template; and the keys of those that wait for other reasons.
         self._parked: dict[int, dict[str, QueuedPod]] = {}
@@ -313,6 +315,7 @@ class Simulation:
         """Do everything that happens at `time`; return whether a pod was placed."""
         self._sampler.reach(time, self._running, len(self.queue))
         self._must_step = False
+        self._hopes.clear()
         self.now = time
         self._end_tasks(time)
         while self._heap and self._heap[0][0] <= time:
@@ -354,7 +357,13 @@ class Simulation:
             return
         nodes = {self.records.nodes[task] for task in tasks}
         self._gone_at, self._woken_at = self.now, self._gone_at if self._gone_at < self.now else self._woken_at
-        self._wake(ClusterEvent.POD_GONE, [kind for kind in self._parked if self._may_help(kind, nodes)])
+        for _, among in self._hopes.values():
+            among |= nodes
+        helped = [kind for kind in self._parked if self._may_help(kind, nodes)]
+        for kind in helped:
+            if kind in self._refusals:
+                self._hopes[kind] = (self._refusals[kind], set(nodes))
+        self._wake(ClusterEvent.POD_GONE, helped)
 
     def _may_help(self, kind: int, nodes: set[int]) -> bool:
         """Return whether a template that was refused may be taken now that pods are gone from these nodes, preemption included."""
@@ -418,11 +427,20 @@ class Simulation:
                 placed = True
                 self.queue.delete(queued.key)
                 self._start(task, self.ledger.number[decision.node])
-                if kind in self._parked and kind not in self._refusals:
-                    self._wake(ClusterEvent.NODE_ADD, [kind])
+                self._follow(kind)
             else:
                 self._refuse(queued, task, decision)
         return placed
+
+    def _follow(self, kind: int) -> None:
+        """Give another try to the next pod that waits of a template of which one was placed, unless the room that there was is gone."""
+        if kind not in self._parked or kind in self._refusals:
+            return
+        hope = self._hopes.get(kind)
+        if hope is not None and not any(self.ledger.may_have_room(kind, node) for node in hope[1]):
+            self._refusals[kind] = hope[0]
+        else:
+            self._wake(ClusterEvent.NODE_ADD, [kind])
 
     def _unpark(self, kind: int, key: str) -> None:
         self._unsettled.pop(key, None)
@@ -443,6 +461,7 @@ class Simulation:
             self._nominated.add(task)
         if decision.nominated or decision.displaced or decision.clears_nomination:
             self._refusals.clear()
+            self._hopes.clear()
         if plugins and plugins <= _NOT_HELPED_BY_PLACEMENTS and not decision.nominated:
             refusal = self._refusals[self.tasks.kinds[task]] = (plugins, decision.message)
             self._park(queued, task, refusal)
@@ -589,6 +608,7 @@ class Simulation:
         for task in daemons:
             self.outcome.waiting.pop(task, None)
         self._refusals.clear()
+        self._hopes.clear()
         self._wake(ClusterEvent.NODE_ADD, list(self._parked))
 
     def node_added(self, node: Object) -> int:
@@ -598,6 +618,7 @@ class Simulation:
         number = self.ledger.add_node(node)
         self._engine.upsert([self._node_bytes[name_of(node)]], [])
         self._refusals.clear()
+        self._hopes.clear()
         self._wake(ClusterEvent.NODE_ADD, list(self._parked))
         return number
 
