@@ -258,6 +258,16 @@ class SimCluster:
         """Start the API server again, on the same store."""
         self._start_server()
 
+    async def compact(self) -> int:
+        """Forget the history that is older than the last call, as a server does every five minutes; return the oldest revision kept."""
+        await self._storage.compact(self._compact_upto)
+        self._compact_upto = self._storage.revision()
+        return self._storage.compacted()
+
+    def stored(self) -> dict[str, int]:
+        """Return the figures of the store: keys, events of history that is kept, revisions and the like."""
+        return self._storage.stats()
+
     def forgive(self) -> None:
         """Go on after the failure of a component that the story expected."""
         self._failed = asyncio.get_running_loop().create_future()
@@ -314,6 +324,7 @@ class SimCluster:
     async def _main(self, story: Callable[[SimCluster], Awaitable[None]]) -> None:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._storage = Storage.open(None, self._runtime())
+        self._compact_upto = self._storage.revision()
         self._serving = asyncio.get_running_loop().create_future()
         try:
             await self._start()
