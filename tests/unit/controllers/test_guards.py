@@ -19,6 +19,7 @@ from korch.api.gvk import (
     CERTIFICATE_SIGNING_REQUESTS,
     CONFIG_MAPS,
     DEPLOYMENTS,
+    LEASES,
     PERSISTENT_VOLUME_CLAIMS,
     POD_DISRUPTION_BUDGETS,
     PODS,
@@ -54,6 +55,18 @@ def test_a_quota_tells_what_is_in_use() -> None:
         assert len(await cluster.all(PODS, namespace="default")) == 3
         await cluster.delete(CONFIG_MAPS, "one")
         await status_of(cluster, RESOURCE_QUOTAS, "q", {"used": {"configmaps": "1", "pods": "3", "count/deployments.apps": "1"}})
+
+    cluster_story(story)
+
+
+def test_a_kind_that_quotas_do_not_usually_count_is_followed_as_soon_as_one_names_it() -> None:
+    async def story(cluster: Cluster) -> None:
+        await cluster.make(RESOURCE_QUOTAS, {"metadata": {"name": "q"}, "spec": {"hard": {"count/leases.coordination.k8s.io": "3"}}})
+        await status_of(cluster, RESOURCE_QUOTAS, "q", {"used": {"count/leases.coordination.k8s.io": "0"}})
+        await cluster.make(LEASES, {"metadata": {"name": "held"}})
+        await status_of(cluster, RESOURCE_QUOTAS, "q", {"used": {"count/leases.coordination.k8s.io": "1"}})
+        await cluster.delete(LEASES, "held")
+        await status_of(cluster, RESOURCE_QUOTAS, "q", {"used": {"count/leases.coordination.k8s.io": "0"}})
 
     cluster_story(story)
 
