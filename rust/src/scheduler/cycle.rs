@@ -99,6 +99,9 @@ impl Cycle<'_> {
         if seed == 0 && self.is_local() {
             return self.pick_by_base();
         }
+        if seed == 0 && self.compares_nothing() {
+            return self.pick_by_mask();
+        }
         let (feasible, rejected) = self.feasible();
         *self.next_start = (*self.next_start + feasible.len() + rejected) % nodes;
         if feasible.is_empty() {
@@ -159,6 +162,45 @@ impl Cycle<'_> {
         Outcome::Unschedulable(failure)
     }
 
+    /// Choose by the nodes' own parts among those that every filter lets through. Most blocks have no node of the top total and
+    /// are only counted.
+    fn pick_by_mask(&mut self) -> Outcome {
+        const BLOCK: usize = 64;
+        let fits = self.mask();
+        let worth: Vec<i32> = self
+            .class
+            .base
+            .iter()
+            .zip(&fits)
+            .map(|(base, fit)| if *fit { *base } else { NO })
+            .collect();
+        let best = worth.iter().copied().fold(NO, i32::max);
+        // All nodes are looked at, so that the next cycle starts where this one did.
+        if best == NO {
+            return Outcome::Unschedulable(self.diagnose());
+        }
+        let first = (*self.next_start).min(worth.len());
+        let (before, after) = worth.split_at(first);
+        let (mut winner, mut key, mut position) = (0, (u64::MAX, u32::MAX), 0);
+        for (start, part) in [(first, after), (0, before)] {
+            for (at, block) in part.chunks(BLOCK).enumerate() {
+                let most = block.iter().copied().fold(NO, i32::max);
+                if most < best {
+                    position += block.iter().filter(|one| **one != NO).count();
+                    continue;
+                }
+                for (offset, one) in block.iter().enumerate() {
+                    let this = heap_rank(position);
+                    if *one == best && this < key {
+                        (winner, key) = (start + at * BLOCK + offset, this);
+                    }
+                    position += usize::from(*one != NO);
+                }
+            }
+        }
+        Outcome::Node(winner)
+    }
+
     /// Return which nodes can take the pod, by rank.
     fn mask(&mut self) -> Vec<bool> {
         let mut fits: Vec<bool> = self.class.base.iter().map(|base| *base != NO).collect();
@@ -202,15 +244,20 @@ impl Cycle<'_> {
 
     /// Return whether the nodes' own parts decide alone, all of them being looked at.
     fn is_local(&self) -> bool {
+        self.class.is_social(self.profile) == (false, false)
+            && self.class.volumes.is_none()
+            && !self.snapshot.has_nominations()
+            && self.compares_nothing()
+    }
+
+    /// Return whether no score depends on what other nodes score, all of them being looked at.
+    fn compares_nothing(&self) -> bool {
         let class = &self.class;
         let nodes = class.base.len();
-        self.class.is_social(self.profile) == (false, false)
-            && class.spread.as_ref().is_none_or(|one| !one.scores())
+        class.spread.as_ref().is_none_or(|one| !one.scores())
             && class.inter_pod.as_ref().is_none_or(|one| !one.scores())
-            && class.volumes.is_none()
             && class.fixed.taints.is_empty()
             && class.fixed.affinity.is_empty()
-            && !self.snapshot.has_nominations()
             && wanted_nodes(self.profile.percentage, nodes) >= nodes
     }
 
