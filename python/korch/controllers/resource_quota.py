@@ -1,6 +1,7 @@
 """Tells in every ResourceQuota's status how much of it is in use.
 
-Watches quotas and the kinds that quotas usually count; writes the quotas' status. Invariant: `status.hard` is `spec.hard`, and
+Watches quotas, the kinds that quotas usually count, and from then on those that one names (`count/widgets.example.com`); writes the quotas'
+status. Invariant: `status.hard` is `spec.hard`, and
 `status.used` is the sum over the namespace as it was when it was last counted: after every change, and every five minutes. Admission does
 not rely on it. Mirrors upstream pkg/controller/resourcequota.
 """
@@ -25,10 +26,12 @@ from korch.api.gvk import (
 )
 from korch.api.meta import at, key_of, name_of, namespace_of
 from korch.client.controller import Controller, Requeue, Watch, namespaces
+from korch.client.informer import Informers
 from korch.client.projections import Meta
-from korch.client.protocol import ListOptions
+from korch.client.protocol import Client, ListOptions
 from korch.controllers.collecting.kinds import discover
 from korch.controllers.workload.controller import decode_object, same_key
+from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
 
@@ -45,6 +48,11 @@ class ResourceQuotaController(Controller):
         Watch(RESOURCE_QUOTAS, keys="quota_and_neighbours", decode=decode_object, indexes={"namespace": namespaces}),
         *(Watch(one, keys="quotas_of_namespace") for one in _COUNTED),
     )
+
+    def __init__(self, client: Client, informers: Informers, runtime: Runtime) -> None:
+        super().__init__(client, informers, runtime)
+        # Kinds that are followed because a quota names them.
+        self._named: set[ResourceRef] = set()
 
     def quota_and_neighbours(self, obj: Object) -> Iterable[str]:
         """Map a quota to itself and to those beside it, which may count quotas."""
@@ -90,6 +98,19 @@ class ResourceQuotaController(Controller):
         named = {tuple(name.removeprefix("count/").partition(".")[::2]) for name in hard if name.startswith("count/")}
         if named - {(plural, group) for group, plural in wanted}:
             for one in (await discover(self.client)).kinds:
-                if (one.ref.plural, one.ref.group) in named and one.ref.namespaced and "list" in one.verbs:
-                    wanted.setdefault((one.ref.group, one.ref.plural), one.ref)
+                is_countable = one.ref.namespaced and {"list", "watch"} <= set(one.verbs)
+                if is_countable and (one.ref.plural, one.ref.group) in named and (one.ref.group, one.ref.plural) not in wanted:
+                    wanted[one.ref.group, one.ref.plural] = one.ref
+                    self._count_from_now_on(one.ref)
         return list(wanted.values())
+
+    def _count_from_now_on(self, resource: ResourceRef) -> None:
+        if resource in self._named:
+            return
+        self._named.add(resource)
+
+        def recount(obj: Meta) -> None:
+            for key in self.quotas_of_namespace(obj):
+                self.enqueue(key)
+
+        self.informers.informer(resource).on(add=recount, delete=recount)
