@@ -103,8 +103,9 @@ async def account(connection: Connection) -> str:
 class Bench:
     """The steps, on one server. `pids` are all its processes."""
 
-    def __init__(self, endpoint: Endpoint, pids: Sequence[int]) -> None:
-        self._endpoint, self._pids = endpoint, pids
+    def __init__(self, endpoint: Endpoint, pids: Sequence[int], share: float = 1) -> None:
+        self._endpoint, self._pids, self._share = endpoint, pids, share
+        self._objects = CONNECTIONS * round(WRITES * share)
         self._body = orjson.dumps(pod("bench-00000"))
         self._units: list[float] = []
         self._measured: dict[str, Any] = {}
@@ -119,7 +120,7 @@ class Bench:
             await connection.expect(201, "POST", PATH, orjson.dumps(pod(f"bench-{number:05}")))
 
         async def get(connection: Connection, number: int) -> None:
-            await connection.expect(200, "GET", name(number % (WRITES * CONNECTIONS)))
+            await connection.expect(200, "GET", name(number % self._objects))
 
         async def merge(connection: Connection, number: int) -> None:
             change = b'{"metadata":{"labels":{"patched":"yes"}}}'
@@ -213,6 +214,7 @@ class Bench:
 
     async def _step(self, name: str, each: int, send: Callable[[Connection, int], Any], connections: int = CONNECTIONS) -> None:
         self._units.append(decode_s(self._body))
+        each = each if name == "fill" else max(1, round(each * self._share))
         measured = await drive(self._endpoint, self._pids, connections, each, send)
         self._measured[name] = measured.shown(decode_s(self._body))
         print(f"{name}: {measured.cpu_s * 1e6:.0f} us", file=sys.stderr, flush=True)
@@ -227,11 +229,11 @@ class Bench:
         return {"pod_bytes": len(self._body), "decode_us": round(unit * 1e6, 2)} | self._measured
 
 
-async def measure(kubeconfig: Path, pids: Sequence[int], steps: Sequence[str]) -> Object:
-    """Run the chosen groups of steps against the server of a kubeconfig."""
+async def measure(kubeconfig: Path, pids: Sequence[int], steps: Sequence[str], share: float) -> Object:
+    """Run the chosen groups of steps against the server of a kubeconfig, each with `share` of its requests."""
     endpoint = Endpoint.of(kubeconfig)
     admin = await Connection.open(endpoint)
-    bench = Bench(endpoint.as_bearer(await account(admin)), pids)
+    bench = Bench(endpoint.as_bearer(await account(admin)), pids, share)
     before = sum(resident_mib(pid) for pid in pids)
     if "requests" in steps:
         await bench.requests()
@@ -266,18 +268,19 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, help="of the server to measure; default: a cluster of its own")
     parser.add_argument("--pid", type=int, action="append", default=[], help="a process of that server; may be given again")
     parser.add_argument("--steps", default="requests,custom,lists,watches", help="which groups to run")
+    parser.add_argument("--share", type=float, default=1, help="of the requests of each step, for a quick look")
     parser.add_argument("--name", default="api", help="of the result file")
     chosen = parser.parse_args()
     steps = chosen.steps.split(",")
     if chosen.kubeconfig:
-        write(chosen.name, asyncio.run(measure(chosen.kubeconfig, chosen.pid, steps)))
+        write(chosen.name, asyncio.run(measure(chosen.kubeconfig, chosen.pid, steps, chosen.share)))
         return
     with serving() as (kubeconfig, pid):
-        results = asyncio.run(measure(kubeconfig, [pid], steps))
+        results = asyncio.run(measure(kubeconfig, [pid], steps, chosen.share))
     if "requests" in steps:
         with running("--nodes", "0", "--sim-nodes", "1") as cluster:
             pids = [cluster.status["server"]["pid"], cluster.status["supervisor"]["pid"]]
-            results["with_controllers"] = asyncio.run(measure(cluster.kubeconfig, pids, ["requests"]))
+            results["with_controllers"] = asyncio.run(measure(cluster.kubeconfig, pids, ["requests"], chosen.share))
     results["native_in_decodes"] = native_costs(results["decode_us"] / 1e6)
     write(chosen.name, results)
 

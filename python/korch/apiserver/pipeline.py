@@ -37,7 +37,7 @@ from korch.apiserver.allocation import Claim
 from korch.apiserver.codec import Codec, normal
 from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, success
-from korch.apiserver.field_managers import FieldManagers, check_configuration, set_managed_fields
+from korch.apiserver.field_managers import FieldManagers, check_configuration, sealed, set_managed_fields
 from korch.apiserver.identity import APISERVER, User
 from korch.apiserver.ledger import AllocationLost
 from korch.apiserver.options import RemovalOptions, WriteOptions
@@ -379,7 +379,7 @@ class Pipeline:
             shown = patch.decode(errors="replace")
             cause = Cause("FieldValueInvalid", f'Invalid value: "{shown}": {problem}', "patch")
             raise Invalid("", "", "", [cause])
-        return orjson.loads(checked.body)
+        return sealed(checked.body)
 
     async def modify(
         self,
@@ -405,7 +405,7 @@ class Pipeline:
             if found is None:
                 raise NotFound(resource.group, resource.plural, target.name)
             old_bytes, revision = found
-            old: Object = orjson.loads(old_bytes)
+            old = sealed(old_bytes)
             new = change(old, old_bytes)
             objects.check_uid(resource, new, old)
             objects.check_version(resource, new, old)
@@ -476,7 +476,7 @@ class Pipeline:
             if found is None:
                 raise NotFound(resource.group, resource.plural, target.name)
             old_bytes, revision = found
-            obj: Object = orjson.loads(old_bytes)
+            obj = sealed(old_bytes)
             objects.check_preconditions(resource, obj, uid=options.uid, resource_version=options.resource_version)
             request = self._admit("DELETE", target, None, obj, options.is_dry_run)
             warnings: list[str] = []
