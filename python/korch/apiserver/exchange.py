@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from korch.api.errors import ApiError
 from korch.apiserver.audit.record import Record
-from korch.apiserver.body import check_size
+from korch.apiserver.body import check_size, media_type
 from korch.apiserver.encoding import dump
 from korch.apiserver.flowcontrol.flow_control import Seat
 from korch.apiserver.identity import User
@@ -108,7 +108,7 @@ class Exchange:
             if not message.get("more_body"):
                 body = b"".join(chunks) if len(chunks) > 1 else chunks[0]
                 if self.record is not None:
-                    self.record.request_body(body)
+                    self.record.request_body(body, media_type(self.headers))
                 return body
 
     async def respond(

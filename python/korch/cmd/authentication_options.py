@@ -16,7 +16,6 @@ from korch.apiserver.authn.bearer import TokenSource
 from korch.apiserver.authn.oidc import SIGNING_ALGORITHMS, Mapped, OidcTokens, Provider, https_fetch
 from korch.apiserver.authn.webhook_tokens import KubeconfigPost, WebhookTokens
 from korch.apiserver.go_duration import parse_duration
-from korch.client.kubeconfig import KubeconfigError
 from korch.runtime.clock import Clock
 
 _DISABLED = "-"
@@ -87,9 +86,10 @@ def read(given: Mapping[str, Any]) -> AuthenticationOptions:
     try:
         if file:
             webhook = KubeconfigPost(Path(file))
-        ttl_s = parse_duration(given["authentication_token_webhook_cache_ttl"])
-    except KubeconfigError as error:
+    except ValueError as error:
         raise click.ClickException(f"--authentication-token-webhook-config-file: {error}") from error
+    try:
+        ttl_s = parse_duration(given["authentication_token_webhook_cache_ttl"])
     except ValueError as error:
         raise click.UsageError(f"--authentication-token-webhook-cache-ttl: {error}") from error
     return AuthenticationOptions(providers=providers, webhook=webhook, webhook_ttl_s=ttl_s)

@@ -49,6 +49,8 @@ Object = dict[str, Any]
 # Nothing but heartbeats for this long (virtual seconds) is rest: longer than any informer waits before it connects again.
 QUIET_S = 65.0
 START_WITHIN_S = 60.0
+# A story goes on without nodes that could not join for so long.
+JOIN_WITHIN_S = 5.0
 FORGIVE_WITHIN_S = 0.001
 CONTROLLERS, SCHEDULER = "controllers", "scheduler"
 
@@ -105,6 +107,7 @@ class SimCluster:
         self._informers: dict[str, Informers] = {}
         self._skew = self.rng.stream("skew")
         self._node_count = 0
+        self._joining: list[str] = []
         self._system: list[asyncio.Task[None]] = []
         self._last_words = ""
         self._pods: list[Object] = []
@@ -130,7 +133,7 @@ class SimCluster:
     # What a story does.
 
     def nodes(self, count: int, *, shape: Shape = Shape(), prefix: str = "n") -> list[str]:
-        """Add `count` hollow nodes and return their names: n1, n2, ..."""
+        """Add `count` hollow nodes and return their names: n1, n2, ... What is applied next is applied once they have joined."""
         return [self.node(f"{prefix}{self._node_count + 1}", shape=shape) for _ in range(count)]
 
     def node(self, name: str, *, shape: Shape = Shape()) -> str:
@@ -141,6 +144,7 @@ class SimCluster:
             await HollowNode(client, name, self._runtime(), shape=shape).run()
 
         self._start_host(name, live)
+        self._joining.append(name)
         return name
 
     def host(self, name: str, program: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
@@ -154,6 +158,7 @@ class SimCluster:
 
     async def apply(self, *given: Object | str) -> None:
         """Create or replace objects, given as dicts or as YAML text of one or several documents."""
+        await self._joined()
         for one in given:
             for obj in yaml.safe_load_all(one) if isinstance(one, str) else [one]:
                 await self._apply(obj)
@@ -435,6 +440,22 @@ class SimCluster:
         if skew_s:
             clock = LoopClock(clock.epoch + skew_s)
         return Runtime(clock=clock, rng=self.rng, offload=InlineOffload())
+
+    async def _joined(self) -> None:
+        """Await that new nodes take pods: which of them is first is a matter of milliseconds, and the first would be given everything."""
+        end = self.time + JOIN_WITHIN_S
+        while self._joining and self.time < end:
+            if self._has_joined(self._joining[-1]):
+                self._joining.pop()
+            else:
+                await self.run_for(0.05)
+        self._joining.clear()
+
+    def _has_joined(self, name: str) -> bool:
+        if self._is_dead(name) or self.network.is_partitioned(name):
+            return True
+        record = self._storage.get(f"/registry/core/nodes/{name}".encode())
+        return record is not None and not at(orjson.loads(record.value), "spec", "taints")
 
     async def _apply(self, obj: Object) -> None:
         group, _, version = obj["apiVersion"].rpartition("/")

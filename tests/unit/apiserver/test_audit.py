@@ -98,7 +98,7 @@ def test_an_event_tells_who_asked_what_and_what_came_of_it() -> None:
             "user": {"username": "root", "groups": ["system:masters", "system:authenticated"]},
             "sourceIPs": ["test"],
             "userAgent": "test/1",
-            "objectRef": {"resource": "configmaps", "namespace": "d", "apiVersion": "v1"},
+            "objectRef": {"resource": "configmaps", "namespace": "d", "name": "a", "apiVersion": "v1"},
             "responseStatus": {"metadata": {}, "code": 201},
             "annotations": {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""},
         }

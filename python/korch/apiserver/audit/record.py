@@ -14,7 +14,9 @@ from typing import Any
 import orjson
 import yaml
 
+from korch.api.errors import ApiError
 from korch.apiserver.audit.policy import API_VERSION, COMPLETE, PANIC, RECEIVED, STARTED, Decision, Level
+from korch.apiserver.body import to_json
 from korch.apiserver.identity import User, Verdict, user_info
 from korch.apiserver.request_info import RequestInfo
 from korch.runtime.clock import Clock, rfc3339_micro
@@ -79,12 +81,20 @@ class Record:
         self.annotations["authorization.k8s.io/decision"] = "allow" if verdict.is_allowed else "forbid"
         self.annotations["authorization.k8s.io/reason"] = verdict.reason
 
-    def request_body(self, body: bytes) -> None:
-        """Note what was posted, as JSON; told from level Request on."""
-        if self.decision.level >= Level.REQUEST and body and self._info.is_resource:
-            self._request = self._shown(_parsed(body))
-            if not self._name and isinstance(self._request, dict):
-                self._name = (self._request.get("metadata") or {}).get("name") or ""
+    def request_body(self, body: bytes, media: str = "") -> None:
+        """Note what was posted, of this media type; from level Request on it is told, and always what a new object is called."""
+        needs_name = not self._name and self._info.verb == "create"
+        if not body or not self._info.is_resource or (self.decision.level < Level.REQUEST and not needs_name):
+            return
+        try:
+            posted = _parsed(to_json(body, media))
+        except ApiError:
+            # A patch, or what nobody can read; the answer says so.
+            posted = _parsed(body)
+        if needs_name and isinstance(posted, dict):
+            self._name = (posted.get("metadata") or {}).get("name") or ""
+        if self.decision.level >= Level.REQUEST:
+            self._request = self._shown(posted)
 
     def response_body(self, body: bytes) -> None:
         """Note what is answered, before it is compressed. Of a Status the event always tells what it says."""

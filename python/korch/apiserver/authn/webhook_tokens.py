@@ -18,7 +18,6 @@ import orjson
 from korch.api.errors import ApiError
 from korch.apiserver.authn.bearer import Identified, TokenRejected
 from korch.apiserver.identity import User
-from korch.client.kubeconfig import client_from_kubeconfig
 from korch.runtime.clock import Clock
 from korch.runtime.log import get_logger
 
@@ -108,9 +107,12 @@ def _key(token: str) -> bytes:
 
 
 class KubeconfigPost:
-    """Posts to the server of a kubeconfig file's current context. Raises KubeconfigError when the file is no good."""
+    """Posts to the server of a kubeconfig file's current context. Raises ValueError when the file is no good."""
 
     def __init__(self, file: Path) -> None:
+        # Needed by few servers, and slow to import.
+        from korch.client.kubeconfig import client_from_kubeconfig
+
         self._client = client_from_kubeconfig(file)
 
     async def __call__(self, body: bytes) -> bytes:
