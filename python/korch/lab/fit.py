@@ -85,12 +85,11 @@ def fewest_nodes(cluster: Cluster, workload: Workload, shape: Shape, policy: Pol
     Raises BadInput when no number would do: a pod does not fit on an empty node of the shape, or more than 100,000 are needed."""
     search = _Search(cluster, workload, shape, policy)
     least = search.least()
-    high, step = least, 1
+    search.refuse_hopeless(least)
+    high, step = least, max(1, least // 64)
     while not search.fits(high):
         if high >= NODES_MAX:
             raise BadInput(Place(f"node shape {shape.text!r}"), f"not even {NODES_MAX:,} nodes are enough: {search.why_not(high)}")
-        if high == least:
-            search.refuse_hopeless(high)
         high, step = min(NODES_MAX, high + step), step * 2
     low = max([one for one in search.tried if not search.tried[one]], default=least - 1)
     while high - low > 1:
@@ -180,18 +179,30 @@ class _Search:
         return f"{next(iter(found.refused))}: {next(iter(found.refused.values()))}" if found.refused else ""
 
     def refuse_hopeless(self, count: int) -> None:
-        """Raise BadInput when a pod that found no place would find none on an empty node either."""
+        """Raise BadInput when a pod that fits on no node of the shape finds no place with `count` of them either."""
+        misfits = self._misfits()
+        if not misfits:
+            return
         found = place_all(self._with(count), self._workload, self._policy)
         tasks = self._base.tasks
-        by_key = {tasks.key(task): tasks.kinds[task] for task in self._base.order}
+        for task in self._base.order:
+            key = tasks.key(task)
+            if key in found.refused and tasks.kinds[task] in misfits:
+                raise BadInput(Place(f"node shape {self._shape.text!r}"), f"{key} fits on no node of it: {misfits[tasks.kinds[task]]}")
+
+    def _misfits(self) -> dict[int, str]:
+        """Return the templates that an empty node of the shape cannot take, with the scheduler's words.
+
+        What needs other pods nearby is not judged alone."""
         engine = self._policy.engine()
         engine.upsert([orjson.dumps(self._node(0))], [], self._others)
-        for key in found.refused:
-            decision = engine.schedule([self._base.bytes[by_key[key]].of("alone")], now_ms=0, seed=0)[0]
+        found: dict[int, str] = {}
+        for kind in dict.fromkeys(self._kinds):
+            decision = engine.schedule([self._base.bytes[kind].of("alone")], now_ms=0, seed=0)[0]
             engine.remove("Pod", [decision.key])
-            # What needs other pods nearby is not judged alone.
             if not decision.node and _BY_NODE_ALONE.issuperset(decision.plugins):
-                raise BadInput(Place(f"node shape {self._shape.text!r}"), f"{key} fits on no node of it: {decision.message}")
+                found[kind] = decision.message
+        return found
 
     def _with(self, count: int) -> Cluster:
         added = [self._node(number) for number in range(count)]

@@ -457,9 +457,14 @@ class Simulation:
 
     def _refuse(self, queued: QueuedPod, task: int, decision: native.Decision) -> None:
         plugins = frozenset(decision.plugins)
+        was_nominated = task in self._nominated
         if decision.nominated:
             self._nominated.add(task)
-        if decision.nominated or decision.displaced or decision.clears_nomination:
+        elif decision.clears_nomination:
+            self._nominated.discard(task)
+        # Every pod that nobody makes room for is told that what it was nominated for is void, most were for nothing.
+        is_void = decision.clears_nomination and was_nominated
+        if decision.nominated or decision.displaced or is_void:
             self._refusals.clear()
             self._hopes.clear()
         if plugins and plugins <= _NOT_HELPED_BY_PLACEMENTS and not decision.nominated:
