@@ -158,8 +158,9 @@ class ApiServer:
         )
         self._has_policy = False
         self.health = Health(
-            live={"ping": lambda: "", "storage": self._storage_problem},
+            live={"ping": lambda: "", "storage": self._storage.fault},
             ready={
+                "storage-readiness": self._storage_problem,
                 "poststarthook/bootstrap": lambda: "" if self._bootstrap.is_done else "the system's objects do not exist yet",
                 "poststarthook/rbac/bootstrap-roles": lambda: "" if self._has_policy else "the default roles do not exist yet",
                 "shutdown": lambda: "the server is shutting down" if self._closing.is_set() else "",

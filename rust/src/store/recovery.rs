@@ -264,6 +264,7 @@ fn continue_at(
                 offset: end.whole as u64,
                 capacity,
                 chain,
+                dirty: 0,
             });
         }
         number += 1;
@@ -282,6 +283,7 @@ fn continue_at(
         offset: HEADER_LEN as u64,
         capacity,
         chain,
+        dirty: 0,
     })
 }
 
