@@ -5,9 +5,12 @@ without a word it does neither and takes microseconds.
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, final
 
 VERSION: str
+
+StrPath = str | PathLike[str]
 
 # One requirement of a selector: (target, key, operator, values); target is "label" or "field", operator one of
 # "=", "!=", "in", "notin", "exists", "!exists". An object matches when all requirements do. Missing fields read as "".
@@ -89,6 +92,11 @@ class Store:
         go on. Return the durable revision. Raises StorePoisoned after a failed fsync, for ever."""
     def publish(self, revision: int) -> list[int]:
         """Make revisions up to `revision` visible; return the ids of watchers that have news."""
+    def kept(self, revision: int) -> None:
+        """Raise StoreFull when a commit's revision was taken back, because the disk had no room for it, StorePoisoned when it will not
+        be published because the log cannot be written any more. Such revisions are never published, and not given again."""
+    def problem(self) -> str:
+        """Return why nothing can be written now, "" when all is well. A full disk is asked again, some milliseconds at most."""
     def revision(self) -> int:
         """Return the newest published revision."""
     def compacted(self) -> int:
@@ -370,14 +378,15 @@ class EtcdFront:
         name: str,
         client_urls: Sequence[str],
         metrics_bind: str = "",
-        certificate_pem: bytes | None = None,
-        key_pem: bytes | None = None,
-        client_ca_pem: bytes | None = None,
+        certificate_file: StrPath | None = None,
+        key_file: StrPath | None = None,
+        client_ca_file: StrPath | None = None,
         threads: int = 1,
         progress_every_ms: int = 600_000,
     ) -> EtcdFront:
         """`bind`, `metrics_bind`: `host:port` (port 0: any free one; "": no metrics). Without `client_urls` clients are told where it
-        listens. Without `certificate_pem` it speaks in the clear; with `client_ca_pem` a client must show a certificate of it.
+        listens. Without `certificate_file` it speaks in the clear; with `client_ca_file` a client must show a certificate of it. The files
+        are PEM, and are taken anew whenever they were replaced. Raises ValueError for one without those it needs.
         `progress_every_ms`: how often a watch that asked for it is told that nothing happened."""
     def start(self) -> list[str]:
         """Bind and serve; return the bound `host:port`s. Blocks for milliseconds, GIL released.
@@ -437,15 +446,15 @@ class Front:
         *,
         bind: Sequence[str],
         upstream: str,
-        certificate_pem: bytes,
-        key_pem: bytes,
-        client_ca_pem: bytes,
+        certificate_file: StrPath,
+        key_file: StrPath,
+        client_ca_file: StrPath | None = None,
         threads: int = 2,
         idle_timeout_ms: int = 90_000,
         source: tuple[Store, Sequence[bytes], bool] | None = None,
     ) -> Front:
-        """`bind`: `host:port` (port 0: any free one). `client_ca_pem`: b"" asks for no client certificates; otherwise one is optional,
-        but must verify. `idle_timeout_ms`: how long an HTTP/1.1 connection may be without a whole request head.
+        """`bind`: `host:port` (port 0: any free one). The files are PEM, and are taken anew whenever they were replaced. Without
+        `client_ca_file` no client certificates are asked for; with it one is optional, but must verify. `idle_timeout_ms`: how long an HTTP/1.1 connection may be without a whole request head.
         `source`: the store; the prefixes below which any change ends every grant, before its writer is answered; and whether this
         server alone writes to the store (else reads that must be up to date go to the application)."""
     def forget_grants(self) -> None:
@@ -459,7 +468,7 @@ class Front:
         """Accept no more, let requests finish for `grace_ms`, then cut the rest. Blocks at most that long, GIL released.
         Open watches do not finish by themselves: end them in the application first. No error when not started."""
     def stats(self) -> dict[str, int]:
-        """Return counters: connections_total/_open, handshakes_failed, requests_total/_active, upgrades_active, upstream_connects/_failures/_retries."""
+        """Return counters: connections_total/_open, handshakes_failed, certificate_reloads/_reload_failures, requests_total/_active, upgrades_active, upstream_connects/_failures/_retries."""
 
 @final
 class Proxy:

@@ -177,8 +177,9 @@ class ApiServer:
         )
         self._has_policy = False
         self.health = Health(
-            live={"ping": lambda: "", "storage": self._storage_problem},
+            live={"ping": lambda: "", "storage": self._storage.fault},
             ready={
+                "storage-readiness": self._storage_problem,
                 "poststarthook/bootstrap": lambda: "" if self._bootstrap.is_done else "the system's objects do not exist yet",
                 "poststarthook/start-cluster-authentication-info-controller": lambda: (
                     "" if self.aggregated.is_trusted else "the ConfigMap of trust does not exist yet"

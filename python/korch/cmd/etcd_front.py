@@ -18,14 +18,14 @@ def etcd_front(storage: Storage, layout: Layout, clock: Clock, address: str) -> 
     authority = CertificateAuthority.open(layout.pki / "etcd", clock)
     host = address.rpartition(":")[0].strip("[]")
     hosts = sorted({"localhost", "127.0.0.1", host} - {"0.0.0.0", "::"})
-    serving = authority.issue("server", "korch-etcd", hosts=hosts, is_server=True)
+    authority.issue("server", "korch-etcd", hosts=hosts, is_server=True)
     authority.issue("client", "korch-etcd-client")
     return native.EtcdFront(
         storage.native,
         bind=[address],
         name="korch",
         client_urls=[],
-        certificate_pem=serving.certificate,
-        key_pem=serving.key,
-        client_ca_pem=authority.certificate_pem,
+        certificate_file=authority.directory / "server.crt",
+        key_file=authority.directory / "server.key",
+        client_ca_file=authority.directory / "ca.crt",
     )

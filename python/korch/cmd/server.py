@@ -62,6 +62,7 @@ _FRONT_THREADS = 2
 # As everywhere in Kubernetes: 10.96.0.10 of 10.96.0.0/16.
 _CLUSTER_DNS_HOST = 10
 _STOP_GRACE_S = 2
+_CHECK_CERTIFICATES_EVERY_S = 3600.0
 
 log = get_logger("server")
 
@@ -230,6 +231,7 @@ class Server:
                 gc.freeze()
                 if etcd is not None:
                     log.info("etcd API served", addresses=await self._runtime.offload.run(etcd.start))
+                running.append(tasks.create_task(self._keep_serving_certificate(front), name="certificates"))
                 running += [tasks.create_task(work, name=name) for name, work in self._components()]
                 await stopping.wait()
                 log.info("stopping")
@@ -303,21 +305,34 @@ class Server:
         )
 
     def _front(self) -> native.Front:
+        self._renew_serving()
+        return native.Front(
+            bind=list(self._options.binds),
+            upstream=str(self._layout.api_socket),
+            certificate_file=self._layout.pki / "apiserver.crt",
+            key_file=self._layout.pki / "apiserver.key",
+            client_ca_file=self._layout.pki / "ca.crt",
+            threads=_FRONT_THREADS,
+            source=(self._storage.native, GUARDED, not self._storage.is_shared),
+        )
+
+    async def _keep_serving_certificate(self, front: native.Front) -> None:
+        """Renew it before it ends; the front door takes new files by itself. Returns only when cancelled."""
+        failures = 0
+        while True:
+            await asyncio.sleep(_CHECK_CERTIFICATES_EVERY_S)
+            self._renew_serving()
+            before, failures = failures, front.stats()["certificate_reload_failures"]
+            if failures > before:
+                log.warning("certificate files do not fit each other, the old ones stay in use", directory=str(self._layout.pki))
+
+    def _renew_serving(self) -> None:
         options = self._options
         first_service = str(next(ipaddress.ip_network(options.service_cidr).hosts()))
         hosts = {one.rpartition(":")[0] for one in (*options.binds, options.advertise)} - {"0.0.0.0", "[::]"}
         names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-        serving = self._authority.issue(
+        self._authority.issue(
             "apiserver", "kube-apiserver", hosts=[*names, *sorted(hosts | {"127.0.0.1", first_service} - set(names))], is_server=True
-        )
-        return native.Front(
-            bind=list(options.binds),
-            upstream=str(self._layout.api_socket),
-            certificate_pem=serving.certificate,
-            key_pem=serving.key,
-            client_ca_pem=self._authority.certificate_pem,
-            threads=_FRONT_THREADS,
-            source=(self._storage.native, GUARDED, not self._storage.is_shared),
         )
 
     def _etcd_front(self) -> native.EtcdFront | None:

@@ -29,7 +29,11 @@ log = get_logger("store")
 @click.option("--advertise-client", "advertise", multiple=True, help="URL under which clients reach it. Default: where it listens.")
 @click.option("--listen-metrics", default="", help="HOST:PORT for /metrics and /health, in the clear.")
 @click.option("--name", default="default", show_default=True, help="The member's name.")
-@click.option("--cert-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM certificate: speak TLS.")
+@click.option(
+    "--cert-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM certificate: speak TLS. Read anew when it changes.",
+)
 @click.option("--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM key of the certificate.")
 @click.option(
     "--trusted-ca-file",
@@ -68,9 +72,9 @@ def serve(
         metrics_bind=_address(listen_metrics) if listen_metrics else "",
         name=name,
         client_urls=list(advertise),
-        certificate_pem=cert_file.read_bytes() if cert_file else None,
-        key_pem=key_file.read_bytes() if key_file else None,
-        client_ca_pem=trusted_ca_file.read_bytes() if trusted_ca_file else None,
+        certificate_file=cert_file,
+        key_file=key_file,
+        client_ca_file=trusted_ca_file,
         threads=threads or max(1, (os.cpu_count() or 1) // 2),
         progress_every_ms=int(watch_progress_notify_interval * 1000),
     )

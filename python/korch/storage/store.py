@@ -32,6 +32,8 @@ COMPACTION_INTERVAL_S = 300.0
 LOG_BYTES_MAX = 64 << 20
 # In memory, compaction proceeds in steps on the event loop, so that it stays responsive.
 _COMPACTION_STEP = 2_000
+# A revision that is not reached.
+_NEVER = (1 << 63) - 1
 # How often leases are looked at in a store in memory that other fronts use as well.
 _LEASE_INTERVAL_S = 1.0
 
@@ -69,8 +71,9 @@ class Storage:
     async def commit(self, ops: Sequence[Op]) -> tuple[int, list[bytes | None]]:
         """Apply all ops or none; return their revision and the stored values once they are durable and visible.
 
-        Raises native.RevisionMismatch, KeyExists, KeyMissing, StoreFull, StorePoisoned before anything is awaited, and StorePoisoned
-        after it when the disk fails. A cancelled caller does not undo the write.
+        Raises native.RevisionMismatch, KeyExists, KeyMissing, StoreFull, StorePoisoned before anything is awaited, and after it
+        StorePoisoned when the disk fails, StoreFull when a file system that copies on writing is full. A cancelled caller does not
+        undo the write.
         """
         revision, values = self._native.commit(ops)
         self._applied = revision
@@ -81,7 +84,7 @@ class Storage:
         return revision, values
 
     async def settled(self) -> None:
-        """Return when everything applied so far is visible. Raises native.StorePoisoned when it never will be."""
+        """Return when everything applied so far is visible. Raises native.StorePoisoned, StoreFull when it never will be."""
         if self._applied > self._native.revision():
             await self._published(self._applied)
 
@@ -96,6 +99,14 @@ class Storage:
 
     def problem(self) -> str:
         """Return why reads or writes fail, "" when they do not."""
+        return self._native.problem()
+
+    def fault(self) -> str:
+        """Return what only a restart mends, "" when there is nothing of the kind: a full disk is not."""
+        try:
+            self._native.kept(_NEVER)
+        except native.StorePoisoned as error:
+            return str(error)
         return ""
 
     def revision(self) -> int:
@@ -208,21 +219,31 @@ class Storage:
     async def _published(self, revision: int) -> None:
         """Wait until `revision` is visible. Whoever asks first has the committer's thread work for all."""
         self.attach()
+        self._native.kept(revision)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((revision, future))
         self._native.request(revision)
         await future
 
     def _hear(self) -> None:
-        """Take what the committer's thread has to tell. A failure fails all who wait; what they wrote will never be visible."""
+        """Take what the committer's thread has to tell. A failure fails those whose write will never be visible."""
         revision, watchers, failure = self._native.told()
         self._wake(watchers)
+        if failure is not None:
+            self._fail(failure)
         while self._waiting and self._waiting[0][0] <= revision:
             _resolve(self._waiting.popleft()[1], None)
-        if failure is not None and self._waiting:
-            log.error("the log cannot be written, no more writes are taken", error=str(failure))
-            while self._waiting:
-                _resolve(self._waiting.popleft()[1], failure)
+
+    def _fail(self, failure: Exception) -> None:
+        log.error("the log cannot be written", error=str(failure))
+        waiting, self._waiting = self._waiting, deque()
+        for revision, future in waiting:
+            try:
+                self._native.kept(revision)
+            except native.StoreError as error:
+                _resolve(future, error)
+            else:
+                self._waiting.append((revision, future))
 
     def _forget(self, watcher_id: int) -> None:
         self._watches.pop(watcher_id, None)

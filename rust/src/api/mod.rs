@@ -3,6 +3,8 @@
 
 pub mod cel;
 pub mod check;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod json;
 pub mod managed;
 pub mod patch;

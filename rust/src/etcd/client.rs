@@ -30,11 +30,7 @@ impl Client {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        self.ready().await?;
-        let (path, codec) = (
-            PathAndQuery::from_static(path),
-            ProstCodec::<Q, A>::default(),
-        );
+        let (path, codec) = self.call(path).await?;
         let answer = self.grpc.unary(Request::new(question), path, codec).await?;
         Ok(answer.into_inner())
     }
@@ -49,11 +45,7 @@ impl Client {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        self.ready().await?;
-        let (path, codec) = (
-            PathAndQuery::from_static(path),
-            ProstCodec::<Q, A>::default(),
-        );
+        let (path, codec) = self.call(path).await?;
         let request = Request::new(question);
         let answers = self.grpc.server_streaming(request, path, codec).await?;
         Ok(answers.into_inner())
@@ -69,18 +61,19 @@ impl Client {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        self.ready().await?;
-        let (path, codec) = (
-            PathAndQuery::from_static(path),
-            ProstCodec::<Q, A>::default(),
-        );
+        let (path, codec) = self.call(path).await?;
         let request = Request::new(questions);
         let answers = self.grpc.streaming(request, path, codec).await?;
         Ok(answers.into_inner())
     }
 
-    async fn ready(&mut self) -> Result<(), Status> {
+    /// Wait until the channel takes a call; return what each call needs.
+    async fn call<Q, A>(
+        &mut self,
+        path: &'static str,
+    ) -> Result<(PathAndQuery, ProstCodec<Q, A>), Status> {
         let ready = self.grpc.ready().await;
-        ready.map_err(|error| Status::unavailable(format!("the channel is not ready: {error}")))
+        ready.map_err(|error| Status::unavailable(format!("the channel is not ready: {error}")))?;
+        Ok((PathAndQuery::from_static(path), ProstCodec::default()))
     }
 }

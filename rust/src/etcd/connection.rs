@@ -22,7 +22,7 @@ use super::calls::{self, Body, Reply};
 use super::method::Method;
 use super::server::Server;
 use super::socket::Socket;
-use super::status::{self, Result, Status};
+use super::status::{self, Code, Result, Status};
 use crate::store::lock;
 
 const STREAMS_MAX: u32 = 1 << 20;
@@ -80,7 +80,7 @@ struct Connection<S> {
     waiting: VecDeque<Waiting>,
     /// The revision whose publication wakes this task; 0: none does.
     woken_at: u64,
-    /// Why that revision was not published.
+    /// Why that revision was not published, once it will not be.
     refusal: Arc<Mutex<Option<Status>>>,
     calls: FuturesUnordered<Call>,
     stopping: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -202,11 +202,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.waiting.is_empty() {
             return;
         }
-        // A refused batch was not published, and neither was anything behind it.
+        // Behind a write that failed for want of room there may be others that did not; after any other failure nothing is published.
         let refusal = lock(&self.refusal).take();
+        let refusal = refusal.filter(|status| status.code != Code::ResourceExhausted);
         let published = self.server.store().revision();
         while let Some(first) = self.waiting.pop_front() {
-            if first.revision <= published {
+            if let Err(error) = self.server.store().kept(first.revision) {
+                fail(first.respond, &error.into());
+            } else if first.revision <= published {
                 answer_with(first.respond, first.answer);
             } else if let Some(status) = &refusal {
                 fail(first.respond, status);

@@ -22,15 +22,17 @@ const PREVIOUS: u8 = 3;
 #[derive(Debug)]
 pub(super) struct Events {
     id: i64,
-    with_previous: bool,
+    /// Events after this revision are sent with what they replaced; None: no event is. At and below the compaction floor nobody
+    /// can read that any more, and etcd does not send it either.
+    previous_after: Option<u64>,
     encoded: BytesMut,
 }
 
 impl Events {
-    pub(super) fn new(id: i64, with_previous: bool) -> Self {
+    pub(super) fn new(id: i64, previous_after: Option<u64>) -> Self {
         Events {
             id,
-            with_previous,
+            previous_after,
             encoded: BytesMut::new(),
         }
     }
@@ -44,7 +46,9 @@ impl Events {
     }
 
     fn previous<'a>(&self, event: &'a Event) -> Option<&'a Revision> {
-        event.old.as_deref().filter(|_| self.with_previous)
+        let is_known = |floor| event.revision() > floor;
+        let old = event.old.as_deref();
+        old.filter(|_| self.previous_after.is_some_and(is_known))
     }
 
     fn body_len(&self, event: &Event) -> usize {

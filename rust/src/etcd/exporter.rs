@@ -1,9 +1,7 @@
 //! `/metrics` for Prometheus and `/health` for probes, over plain HTTP on an address of their own, as etcd has them.
 
 use std::convert::Infallible;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,42 +12,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 
 use super::metrics::MEDIA_TYPE;
 use super::server::Server;
 
 const HEAD_FOR: Duration = Duration::from_secs(30);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accept until the front stops.
-pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-        return;
-    };
-    let mut stopping = std::pin::pin!(server.stopping());
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stopping => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let server = Arc::clone(&server);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let answer = answer(&request, &server);
-            async move { Ok::<_, Infallible>(answer) }
-        });
-        tokio::spawn(async move {
-            // How a scrape ended is the scraper's business.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_FOR)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-    }
+/// Answer the requests of one connection.
+pub(super) async fn serve(stream: TcpStream, server: Arc<Server>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer(&request, &server);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    // How a scrape ended is the scraper's business.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_FOR)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 fn answer(request: &Request<Incoming>, server: &Server) -> Response<Full<Bytes>> {
@@ -74,10 +55,9 @@ fn answer(request: &Request<Incoming>, server: &Server) -> Response<Full<Bytes>>
 }
 
 fn health(server: &Server) -> (StatusCode, &'static str, String) {
-    let is_full = server.is_full.load(Ordering::Relaxed);
     let reason = match server.failure() {
         Some(_) => "STORE FAILED",
-        None if is_full => "ALARM NOSPACE",
+        None if server.is_full() => "ALARM NOSPACE",
         None => {
             let well = r#"{"health":"true","reason":""}"#;
             return (StatusCode::OK, "application/json", well.into());

@@ -5,7 +5,6 @@
 //! nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 
@@ -126,17 +125,8 @@ fn transact<T>(server: &Server, body: impl FnOnce(&mut Txn<'_>) -> Result<T>) ->
         })
     });
     match transacted {
-        Ok(done) => {
-            if done.wrote {
-                server.is_full.store(false, Ordering::Relaxed);
-            }
-            Ok((done.revision, done.value))
-        }
-        Err(error) => {
-            let is_full = matches!(error, StoreError::NoSpace { .. });
-            server.is_full.fetch_or(is_full, Ordering::Relaxed);
-            Err(refusal.unwrap_or_else(|| Status::from(error)))
-        }
+        Ok(done) => Ok((done.revision, done.value)),
+        Err(error) => Err(refusal.unwrap_or_else(|| Status::from(error))),
     }
 }
 
@@ -278,16 +268,31 @@ fn is_within(request: &RangeRequest, item: &Revision) -> bool {
 
 /// Items come in ascending order of keys. A target other than the key asks for ascending order even where none is named.
 fn sort(items: &mut [Arc<Revision>], request: &RangeRequest) {
-    match request.sort_target() {
-        SortTarget::Key => {}
-        SortTarget::Version => items.sort_by_key(|item| item.version),
-        SortTarget::Create => items.sort_by_key(|item| item.created),
-        SortTarget::Mod => items.sort_by_key(|item| item.modified),
-        SortTarget::Value => items.sort_by(|one, other| one.value().cmp(other.value())),
+    let (target, is_descending) = (
+        request.sort_target(),
+        request.sort_order() == SortOrder::Descend,
+    );
+    if target == SortTarget::Key {
+        // They come in the order of their keys.
+        if is_descending {
+            items.reverse();
+        }
+        return;
     }
-    if request.sort_order() == SortOrder::Descend {
-        items.reverse();
-    }
+    // What is equal stays in the order of keys, whichever way.
+    items.sort_by(|one, other| {
+        let order = match target {
+            SortTarget::Version => one.version.cmp(&other.version),
+            SortTarget::Create => one.created.cmp(&other.created),
+            SortTarget::Value => one.value().cmp(other.value()),
+            SortTarget::Mod | SortTarget::Key => one.modified.cmp(&other.modified),
+        };
+        if is_descending {
+            order.reverse()
+        } else {
+            order
+        }
+    });
 }
 
 /// A range whose answer is a stream of parts: the client can use the first before the last is made.

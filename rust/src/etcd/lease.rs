@@ -30,6 +30,8 @@ pub(super) fn grant(server: &Arc<Server>, request: LeaseGrantRequest) -> Result<
     let server = Arc::clone(server);
     Ok(Reply::Later(Box::pin(async move {
         server.until_flushed().await?;
+        // A grant that the disk had no room for was taken back.
+        server.store().lease_time_to_live(id, monotonic_ms())?;
         framing::framed(&LeaseGrantResponse {
             header: server.header(server.store().revision()),
             id,

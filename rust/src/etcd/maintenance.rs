@@ -1,7 +1,6 @@
 //! Upkeep, the one member, and what there is of users: nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
@@ -50,7 +49,7 @@ pub(super) fn status(server: &Arc<Server>) -> Result<Reply> {
     })
 }
 
-/// The alarm is raised by a write that found no room and cleared by the next that did, so switching it here changes nothing.
+/// The alarm is raised by a write that found no room and cleared as soon as there is some, so switching it here changes nothing.
 pub(super) fn alarm(server: &Arc<Server>, request: AlarmRequest) -> Result<Reply> {
     let is_wanted = matches!(request.alarm(), AlarmType::None | AlarmType::NoSpace);
     let is_asked = request.action() == AlarmAction::Get && is_wanted;
@@ -61,8 +60,7 @@ pub(super) fn alarm(server: &Arc<Server>, request: AlarmRequest) -> Result<Reply
 }
 
 fn alarms(server: &Server) -> Vec<AlarmMember> {
-    let is_full = server.is_full.load(Ordering::Relaxed);
-    let full = is_full.then(|| AlarmMember {
+    let full = server.is_full().then(|| AlarmMember {
         member_id: server.identity().member_id,
         alarm: AlarmType::NoSpace as i32,
     });

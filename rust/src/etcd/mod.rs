@@ -1,6 +1,6 @@
 //! etcd's v3 API over gRPC, on the store, with no Python on the way: what etcdctl, etcd's client libraries and a kube-apiserver talk to.
 //!
-//! `listen` accepts connections (with `tls`), `connection` serves one over `socket`, `calls` carries out the `method`; `kv` (with `checks`
+//! `connection` serves a connection over `socket`, `calls` carries out the `method`; `kv` (with `checks`
 //! and `compare`), `watch` (with `events`), `lease` and `maintenance` are the services. `wire` holds the messages of requests and small
 //! answers; large answers are encoded by `answer` and `events` straight from the store. `framing` is gRPC's, `status` etcd's errors,
 //! `metrics` what `exporter` shows.
@@ -15,9 +15,10 @@ mod connection;
 mod events;
 mod exporter;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod kv;
 mod lease;
-mod listen;
 mod maintenance;
 mod method;
 mod metrics;
@@ -26,7 +27,6 @@ mod socket;
 mod status;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod watch;
 pub mod wire;
 
@@ -34,28 +34,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::net::TcpStream;
 
 pub use metrics::Metrics;
 pub use server::Options;
-pub use tls::Tls;
 
+use crate::socket::{Acceptor, Clients, Open, Socket, SocketError, Tls};
 use crate::store::Store;
-
-#[derive(Debug, thiserror::Error)]
-pub enum FrontError {
-    #[error("{what}: {why}")]
-    Certificate { what: &'static str, why: String },
-    #[error("cannot listen on {address}: {source}")]
-    Bind {
-        address: String,
-        source: std::io::Error,
-    },
-    #[error("cannot start threads: {0}")]
-    Threads(std::io::Error),
-    #[error("the front is open already")]
-    Started,
-}
 
 /// What a front needs to know.
 #[derive(Debug, Clone)]
@@ -64,7 +49,7 @@ pub struct Config {
     pub bind: Vec<String>,
     /// `host:port` of the exporter, empty for none.
     pub metrics_bind: String,
-    /// None: in the clear.
+    /// None: in the clear. With an authority for clients a client must show a certificate of it, as with etcd.
     pub tls: Option<Tls>,
     pub threads: usize,
     pub options: Options,
@@ -73,11 +58,7 @@ pub struct Config {
 /// An open front. Dropping it closes everything at once.
 #[derive(Debug)]
 pub struct Front {
-    runtime: Runtime,
-    stop: tokio::sync::watch::Sender<bool>,
-    /// Every connection holds a sender; the channel ends when all are gone.
-    alive: tokio::sync::mpsc::Receiver<()>,
-    addresses: Vec<SocketAddr>,
+    socket: Socket,
 }
 
 impl Front {
@@ -86,73 +67,55 @@ impl Front {
         config: Config,
         store: Arc<Store>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, FrontError> {
-        let tls = match &config.tls {
+    ) -> Result<Self, SocketError> {
+        let mut socket = Socket::bind(&config.bind, config.threads, "etcd-front")?;
+        let scheme = if config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let acceptor = match config.tls {
             None => None,
-            Some(tls) => Some(tls::server_config(tls)?.into()),
+            Some(tls) => Some(Acceptor::open(tls, Clients::ShowCertificate, &[b"h2"])?),
         };
-        let listeners = config
-            .bind
-            .iter()
-            .map(|address| listen::bind(address))
-            .collect::<Result<Vec<_>, _>>()?;
-        let addresses: Vec<SocketAddr> = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
-        let exporter = match config.metrics_bind.as_str() {
-            "" => None,
-            address => Some(listen::bind(address)?),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.threads.max(1))
-            .thread_name("etcd-front")
-            .enable_all()
-            .build()
-            .map_err(FrontError::Threads)?;
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let (guard, alive) = tokio::sync::mpsc::channel(1);
+        let acceptor = acceptor.map(Arc::new);
         let mut options = config.options;
         if options.client_urls.is_empty() {
-            let scheme = if config.tls.is_some() {
-                "https"
-            } else {
-                "http"
-            };
-            let urls = addresses
-                .iter()
-                .map(|address| format!("{scheme}://{address}"));
+            let addresses = socket.addresses().iter();
+            let urls = addresses.map(|address| format!("{scheme}://{address}"));
             options.client_urls = urls.collect();
         }
-        let server = Arc::new(server::Server::new(store, options, metrics, stopped));
-        for listener in listeners {
+        let server = server::Server::new(store, options, metrics, socket.stopping());
+        let server = Arc::new(server);
+        let serving = Arc::clone(&server);
+        socket.serve(move |stream, _| serve(stream, acceptor.clone(), Arc::clone(&serving)));
+        if !config.metrics_bind.is_empty() {
             let server = Arc::clone(&server);
-            runtime.spawn(listen::accept(listener, tls.clone(), server, guard.clone()));
+            let answer = move |stream, _| exporter::serve(stream, Arc::clone(&server));
+            socket.serve_beside(&config.metrics_bind, answer)?;
         }
-        if let Some(listener) = exporter {
-            runtime.spawn(exporter::accept(listener, Arc::clone(&server)));
-        }
-        runtime.spawn(lease::expire(server));
-        Ok(Self {
-            runtime,
-            stop,
-            alive,
-            addresses,
-        })
+        socket.runtime().spawn(lease::expire(server));
+        Ok(Self { socket })
+    }
+}
+
+impl Open for Front {
+    fn addresses(&self) -> &[SocketAddr] {
+        self.socket.addresses()
     }
 
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    fn close(self, grace: Duration) {
+        self.socket.close(grace);
     }
+}
 
-    /// Accept no more, end streams, let other calls finish for `grace`, then cut what is left. Blocks for at most a little more
-    /// than `grace`.
-    pub fn close(mut self, grace: Duration) {
-        let _ = self.stop.send(true);
-        let alive = &mut self.alive;
-        let _ = self
-            .runtime
-            .block_on(async { tokio::time::timeout(grace, alive.recv()).await });
-        self.runtime.shutdown_timeout(Duration::from_millis(100));
+async fn serve(stream: TcpStream, acceptor: Option<Arc<Acceptor>>, server: Arc<server::Server>) {
+    match acceptor {
+        None => connection::serve(stream, server).await,
+        Some(acceptor) => {
+            if let Some(stream) = acceptor.accept(stream).await {
+                connection::serve(stream, server).await;
+            }
+        }
     }
 }

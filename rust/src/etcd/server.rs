@@ -1,15 +1,16 @@
 //! What all connections share: the store, who we are, and when to stop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::answer::{Identity, RAFT_TERM};
 use super::metrics::Metrics;
 use super::status::{self, Code, Result, Status};
 use super::wire::ResponseHeader;
+use crate::socket::Stopping;
 use crate::store::{Store, StoreError};
 
 /// What the front tells clients about itself and about how it behaves.
@@ -31,10 +32,8 @@ pub(super) struct Server {
     /// One compaction at a time.
     pub(super) compacting: Mutex<()>,
     failure: Arc<OnceLock<Status>>,
-    /// The disk had no room for the last write.
-    pub(super) is_full: AtomicBool,
     metrics: Arc<Metrics>,
-    stopped: watch::Receiver<bool>,
+    stopping: Stopping,
 }
 
 impl Server {
@@ -42,7 +41,7 @@ impl Server {
         store: Arc<Store>,
         options: Options,
         metrics: Arc<Metrics>,
-        stopped: watch::Receiver<bool>,
+        stopping: Stopping,
     ) -> Self {
         let id = store.id();
         Server {
@@ -55,9 +54,8 @@ impl Server {
             options,
             compacting: Mutex::new(()),
             failure: Arc::default(),
-            is_full: AtomicBool::new(false),
             metrics,
-            stopped,
+            stopping,
         }
     }
 
@@ -86,6 +84,11 @@ impl Server {
     /// Why nothing will be published any more, once that is known.
     pub(super) fn failure(&self) -> Option<&Status> {
         self.failure.get()
+    }
+
+    /// Whether the disk has no room for writes.
+    pub(super) fn is_full(&self) -> bool {
+        self.failure().is_none() && self.store.problem().is_some()
     }
 
     /// Call `done` once `revision` is published, or never will be.
@@ -140,11 +143,7 @@ impl Server {
 
     /// Wait until the front stops. The future owns what it needs.
     pub(super) fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut stopped = self.stopped.clone();
-        async move {
-            // An error means that the front is gone, which is stopped as well.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        }
+        self.stopping.wait()
     }
 
     /// Count a stream that is open, until the value is dropped.

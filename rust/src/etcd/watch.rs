@@ -19,7 +19,7 @@ use super::server::Server;
 use super::status::{Result, Status};
 use super::wire::watch_request::RequestUnion;
 use super::wire::{FilterType, WatchCreateRequest, WatchRequest, WatchResponse};
-use crate::store::{Seen, Selector, Span, StoreError, lock};
+use crate::store::{Seen, Span, StoreError, lock};
 
 /// Events taken from the store at a time.
 const EVENTS_MAX: usize = 256;
@@ -197,7 +197,7 @@ impl Watches {
             Ok(start) => start,
         };
         let seen = (start - 1).min(present);
-        let watcher = self.register(&request, id, seen);
+        let watcher = self.register(&request, id, seen + 1);
         out.send(framing::framed(&created)?).await?;
         let watch = Watch {
             request,
@@ -241,13 +241,13 @@ impl Watches {
         &self,
         request: &WatchCreateRequest,
         id: i64,
-        seen: u64,
+        first: u64,
     ) -> std::result::Result<u64, StoreError> {
         let news = Arc::clone(&self.news);
         let span = Span::new(&request.key, &request.range_end);
         let notify = Arc::new(move || news.add(id));
         let store = self.server.store();
-        store.watch_span(&span, seen, Selector::default(), Some(notify))
+        store.watch_from(&span, first, Some(notify))
     }
 
     /// Send what the store has queued for one watch. One that was canceled meanwhile has nothing.
@@ -275,7 +275,7 @@ impl Watches {
                 Err(StoreError::WatcherLagged { .. }) => {
                     let (request, seen) = (watch.request.clone(), watch.seen);
                     self.server.store().unwatch(watch.watcher);
-                    match self.register(&request, id, seen) {
+                    match self.register(&request, id, seen + 1) {
                         Ok(watcher) => {
                             if let Some(watch) = self.by_id.get_mut(&id) {
                                 watch.watcher = watcher;
@@ -381,7 +381,8 @@ impl Watch {
         server: &Server,
     ) -> Result<Vec<Bytes>> {
         let mut answers = Vec::new();
-        let mut open = Events::new(id, self.request.prev_kv);
+        let previous_after = self.request.prev_kv.then(|| server.store().compacted());
+        let mut open = Events::new(id, previous_after);
         let mut last = 0;
         for event in events.iter().filter(|event| self.wants(event)) {
             let event = &event.1;

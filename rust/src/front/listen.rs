@@ -1,7 +1,7 @@
-//! Accepting connections and serving them, HTTP/2 or HTTP/1.1 as TLS agreed.
+//! Serving connections, HTTP/2 or HTTP/1.1 as TLS agreed.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +12,17 @@ use hyper::header::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::FrontError;
 use super::forward::{Peer, forward};
 use super::pool::Pool;
 use super::reads::{self, Reads};
 use super::stats::{Gauge, Stats, add};
-use super::tls::HTTP2;
+use crate::socket::{Acceptor, Stopping};
 
-const HANDSHAKE_FOR: Duration = Duration::from_secs(10);
-/// After an error of accept (too many open files, mostly).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// By ALPN.
+pub(super) const HTTP2: &[u8] = b"h2";
 const HEAD_BYTES_MAX: usize = 1 << 20;
 const STREAMS_MAX: u32 = 250;
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -36,72 +30,22 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// A peer that has vanished without a word is found out after these.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_FOR: Duration = Duration::from_secs(20);
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// What all connections share.
 pub(super) struct Server {
-    pub(super) acceptor: Acceptor,
+    pub(super) acceptor: Arc<Acceptor>,
     pub(super) pool: Arc<Pool>,
     pub(super) stats: Arc<Stats>,
     pub(super) reads: Option<Arc<Reads>>,
     pub(super) idle_timeout: Duration,
-    pub(super) stopped: watch::Receiver<bool>,
-    pub(super) guard: mpsc::Sender<()>,
+    pub(super) stopping: Stopping,
 }
 
-pub(super) struct Acceptor(TlsAcceptor);
-
-impl From<Arc<ServerConfig>> for Acceptor {
-    fn from(config: Arc<ServerConfig>) -> Self {
-        Self(TlsAcceptor::from(config))
-    }
-}
-
-pub(super) fn bind(address: &str) -> Result<TcpListener, FrontError> {
-    let failed = |source| FrontError::Bind {
-        address: address.to_owned(),
-        source,
-    };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Accept until the front door closes.
-pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
-        return;
-    };
-    let mut stopped = server.stopped.clone();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    tokio::spawn(serve(stream, address, Arc::clone(&server), server.guard.clone()));
-                }
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            },
-            () = closing(&mut stopped) => return,
-        }
-    }
-}
-
-/// Serve one connection to its end. `_guard` tells the closing front door that it still lives.
-async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
-    server: Arc<Server>,
-    _guard: mpsc::Sender<()>,
-) {
+/// Serve one connection to its end.
+pub(super) async fn serve(stream: TcpStream, address: SocketAddr, server: Arc<Server>) {
     add(&server.stats.connections_total);
     let _open = Gauge::up(&server.stats, |stats| &stats.connections_open);
-    // Watch events are small and must not wait for each other. Failing here costs latency only.
-    let _ = stream.set_nodelay(true);
-    let _ =
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER));
-    let Ok(Ok(stream)) =
-        tokio::time::timeout(HANDSHAKE_FOR, server.acceptor.0.accept(stream)).await
-    else {
+    let Some(stream) = server.acceptor.accept(stream).await else {
         add(&server.stats.handshakes_failed);
         return;
     };
@@ -117,7 +61,7 @@ async fn serve(
         let answer = forward(request, Arc::clone(&peer), Arc::clone(&serving));
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let mut stopped = server.stopped.clone();
+    let mut stopped = std::pin::pin!(server.stopping.wait());
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -132,7 +76,7 @@ async fn serve(
         // How a connection ended is the client's business: there is nobody here to tell.
         tokio::select! {
             _ = connection.as_mut() => {}
-            () = closing(&mut stopped) => {
+            () = &mut stopped => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
             }
@@ -147,18 +91,12 @@ async fn serve(
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             _ = connection.as_mut() => {}
-            () = closing(&mut stopped) => {
+            () = &mut stopped => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
             }
         }
     }
-}
-
-/// Wait until the front door closes.
-async fn closing(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the front door is gone, which is closed as well.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// The client's verified leaf certificate as a header value; None when it showed none.

@@ -2,7 +2,7 @@
 //! the store, and hands every other request to the application over HTTP/1.1 on a Unix socket, together with what only the socket's
 //! owner knows: the verified client certificate and the address. Upgrades (exec, attach, port-forward) become byte pipes. It runs on threads of its own, which never touch Python.
 //!
-//! `tls` reads certificates, `listen` accepts and serves connections, `reads` answers from the store, `forward` carries one request, `pool` keeps connections to
+//! `listen` serves connections, `reads` answers from the store, `forward` carries one request, `pool` keeps connections to
 //! the application, `headers` knows which header may cross, `body` carries what comes back, `status` answers when nobody else can.
 
 mod body;
@@ -13,33 +13,16 @@ mod pool;
 mod reads;
 mod stats;
 mod status;
-mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
-
 pub use reads::{Count, Source};
 pub use stats::Stats;
 
-#[derive(Debug, thiserror::Error)]
-pub enum FrontError {
-    #[error("{what}: {why}")]
-    Certificate { what: &'static str, why: String },
-    #[error("cannot listen on {address}: {source}")]
-    Bind {
-        address: String,
-        source: std::io::Error,
-    },
-    #[error("cannot start threads: {0}")]
-    Threads(std::io::Error),
-    #[error("the front door is open already")]
-    Started,
-}
+use crate::socket::{Acceptor, Clients, Open, Socket, SocketError, Tls};
 
 /// What a front door needs to know.
 #[derive(Debug, Clone)]
@@ -48,10 +31,8 @@ pub struct Config {
     pub bind: Vec<String>,
     /// The application's Unix socket.
     pub upstream: PathBuf,
-    pub certificate_pem: Vec<u8>,
-    pub key_pem: Vec<u8>,
-    /// Authorities of client certificates; empty: none is asked for.
-    pub client_ca_pem: Vec<u8>,
+    /// With an authority for clients a certificate is optional, but must verify.
+    pub tls: Tls,
     pub threads: usize,
     /// How long a connection may be without a whole request head.
     pub idle_timeout: Duration,
@@ -62,64 +43,43 @@ pub struct Config {
 /// An open front door. Dropping it closes everything at once.
 #[derive(Debug)]
 pub struct Front {
-    runtime: Runtime,
-    stop: watch::Sender<bool>,
-    /// Every connection holds a clone; the channel ends when all are gone.
-    alive: tokio::sync::mpsc::Receiver<()>,
+    socket: Socket,
+    acceptor: Arc<Acceptor>,
     stats: Arc<Stats>,
     reads: Option<Arc<reads::Reads>>,
-    addresses: Vec<SocketAddr>,
 }
 
 impl Front {
     /// Bind, start the threads and accept. Blocks for some milliseconds.
-    pub fn open(config: Config, stats: Arc<Stats>) -> Result<Self, FrontError> {
-        let tls = tls::server_config(&config)?;
-        let listeners = config
-            .bind
-            .iter()
-            .map(|address| listen::bind(address))
-            .collect::<Result<Vec<_>, _>>()?;
-        let addresses = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.threads.max(1))
-            .thread_name("front")
-            .enable_all()
-            .build()
-            .map_err(FrontError::Threads)?;
+    pub fn open(config: Config, stats: Arc<Stats>) -> Result<Self, SocketError> {
+        let protocols = [listen::HTTP2, b"http/1.1"];
+        let acceptor = Acceptor::open(config.tls, Clients::MayBeAnonymous, &protocols)?;
+        let acceptor = Arc::new(acceptor);
+        let mut socket = Socket::bind(&config.bind, config.threads, "front")?;
         let reads = {
-            let _within = runtime.enter();
+            let _within = socket.runtime().enter();
             config.source.map(reads::Reads::new)
         };
-        let (stop, stopped) = watch::channel(false);
-        let (guard, alive) = tokio::sync::mpsc::channel(1);
         let server = Arc::new(listen::Server {
-            acceptor: tls.into(),
+            acceptor: Arc::clone(&acceptor),
             pool: pool::Pool::new(config.upstream, Arc::clone(&stats)),
             stats: Arc::clone(&stats),
             reads: reads.clone(),
             idle_timeout: config.idle_timeout,
-            stopped,
-            guard,
+            stopping: socket.stopping(),
         });
-        for listener in listeners {
-            runtime.spawn(listen::accept(listener, Arc::clone(&server)));
-        }
+        socket.serve(move |stream, address| listen::serve(stream, address, Arc::clone(&server)));
         Ok(Self {
-            runtime,
-            stop,
-            alive,
+            socket,
+            acceptor,
             stats,
             reads,
-            addresses,
         })
     }
 
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// How often new certificate files were taken into use, and how often they could not be.
+    pub fn certificate_reloads(&self) -> (u64, u64) {
+        self.acceptor.reloads()
     }
 
     pub fn stats(&self) -> &Stats {
@@ -140,17 +100,17 @@ impl Front {
             .map(|reads| reads.counts())
             .unwrap_or_default()
     }
+}
 
-    /// Accept no more, let requests finish for `grace`, then cut what is left. Blocks for at most a little more than `grace`.
-    pub fn close(mut self, grace: Duration) {
-        let _ = self.stop.send(true);
+impl Open for Front {
+    fn addresses(&self) -> &[SocketAddr] {
+        self.socket.addresses()
+    }
+
+    fn close(self, grace: Duration) {
         if let Some(reads) = &self.reads {
             reads.close();
         }
-        let alive = &mut self.alive;
-        let _ = self
-            .runtime
-            .block_on(async { tokio::time::timeout(grace, alive.recv()).await });
-        self.runtime.shutdown_timeout(Duration::from_millis(100));
+        self.socket.close(grace);
     }
 }

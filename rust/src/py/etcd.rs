@@ -1,13 +1,16 @@
-//! Face of `crate::etcd`: open, close, count. No Python object is touched by its threads.
+//! Face of `crate::etcd`: open, close, count.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::socket::Door;
 use super::store::Store;
-use crate::etcd::{self, Config, FrontError, Metrics, Options, Tls};
+use crate::etcd::{self, Config, Metrics, Options};
+use crate::socket::Tls;
 
 #[pyclass(frozen, module = "korch._core._native")]
 #[derive(Debug)]
@@ -15,23 +18,15 @@ pub struct EtcdFront {
     store: Arc<crate::store::Store>,
     config: Config,
     metrics: Arc<Metrics>,
-    open: Mutex<Option<etcd::Front>>,
-}
-
-fn raised(error: &FrontError) -> PyErr {
-    match error {
-        FrontError::Bind { .. } | FrontError::Threads(_) => PyOSError::new_err(error.to_string()),
-        FrontError::Certificate { .. } => PyValueError::new_err(error.to_string()),
-        FrontError::Started => PyRuntimeError::new_err(error.to_string()),
-    }
+    door: Door<etcd::Front>,
 }
 
 #[pymethods]
 impl EtcdFront {
     #[new]
     #[pyo3(signature = (
-        store, *, bind, name, client_urls, metrics_bind = String::new(), certificate_pem = None, key_pem = None, client_ca_pem = None, threads = 1,
-        progress_every_ms = 600_000
+        store, *, bind, name, client_urls, metrics_bind = String::new(), certificate_file = None, key_file = None, client_ca_file = None,
+        threads = 1, progress_every_ms = 600_000
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -40,63 +35,55 @@ impl EtcdFront {
         name: String,
         client_urls: Vec<String>,
         metrics_bind: String,
-        certificate_pem: Option<Vec<u8>>,
-        key_pem: Option<Vec<u8>>,
-        client_ca_pem: Option<Vec<u8>>,
+        certificate_file: Option<PathBuf>,
+        key_file: Option<PathBuf>,
+        client_ca_file: Option<PathBuf>,
         threads: usize,
         progress_every_ms: u64,
-    ) -> Self {
-        let tls = certificate_pem.map(|certificate_pem| Tls {
-            certificate_pem,
-            key_pem: key_pem.unwrap_or_default(),
-            client_ca_pem: client_ca_pem.unwrap_or_default(),
-        });
+    ) -> PyResult<Self> {
+        let tls = match (certificate_file, key_file, client_ca_file) {
+            (Some(certificate), Some(key), client_authority) => Some(Tls {
+                certificate,
+                key,
+                client_authority,
+            }),
+            (None, None, None) => None,
+            _ => {
+                let text =
+                    "certificate_file and key_file go together, and client_ca_file needs them";
+                return Err(PyValueError::new_err(text));
+            }
+        };
         let options = Options {
             name,
             client_urls,
             progress_every: Duration::from_millis(progress_every_ms.max(1)),
         };
-        Self {
+        let config = Config {
+            bind,
+            metrics_bind,
+            tls,
+            threads,
+            options,
+        };
+        Ok(Self {
             store: store.shared(),
-            config: Config {
-                bind,
-                metrics_bind,
-                tls,
-                threads,
-                options,
-            },
+            config,
             metrics: Arc::default(),
-            open: Mutex::new(None),
-        }
+            door: Door::default(),
+        })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        py.detach(|| {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            if open.is_some() {
-                return Err(FrontError::Started);
-            }
-            let (config, store) = (self.config.clone(), Arc::clone(&self.store));
-            let front = etcd::Front::open(config, store, Arc::clone(&self.metrics))?;
-            let addresses = front.addresses().iter().map(ToString::to_string).collect();
-            *open = Some(front);
-            Ok(addresses)
-        })
-        .map_err(|error| raised(&error))
+        let (config, store) = (self.config.clone(), Arc::clone(&self.store));
+        let metrics = Arc::clone(&self.metrics);
+        self.door
+            .start(py, || etcd::Front::open(config, store, metrics))
     }
 
     #[pyo3(signature = (grace_ms = 0))]
     fn stop(&self, py: Python<'_>, grace_ms: u64) {
-        py.detach(|| {
-            let front = self
-                .open
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if let Some(front) = front {
-                front.close(Duration::from_millis(grace_ms));
-            }
-        });
+        self.door.stop(py, grace_ms);
     }
 
     /// Figures in Prometheus' text format.

@@ -1,43 +1,36 @@
-//! Face of `crate::front`: open, close, count. No Python object is touched by its threads.
+//! Face of `crate::front`: open, close, count.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use super::socket::Door;
 use super::store::Store;
-use crate::front::{self, Config, FrontError, Source, Stats};
+use crate::front::{self, Config, Source, Stats};
+use crate::socket::Tls;
 
 #[pyclass(frozen, module = "korch._core._native")]
 #[derive(Debug)]
 pub struct Front {
     config: Config,
     stats: Arc<Stats>,
-    open: Mutex<Option<front::Front>>,
-}
-
-fn raised(error: &FrontError) -> PyErr {
-    match error {
-        FrontError::Bind { .. } | FrontError::Threads(_) => PyOSError::new_err(error.to_string()),
-        FrontError::Certificate { .. } => PyValueError::new_err(error.to_string()),
-        FrontError::Started => PyRuntimeError::new_err(error.to_string()),
-    }
+    door: Door<front::Front>,
 }
 
 #[pymethods]
 impl Front {
     #[new]
-    #[pyo3(signature = (*, bind, upstream, certificate_pem, key_pem, client_ca_pem, threads = 2, idle_timeout_ms = 90_000, source = None))]
+    #[pyo3(signature = (*, bind, upstream, certificate_file, key_file, client_ca_file = None, threads = 2, idle_timeout_ms = 90_000, source = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         bind: Vec<String>,
         upstream: PathBuf,
-        certificate_pem: Vec<u8>,
-        key_pem: Vec<u8>,
-        client_ca_pem: Vec<u8>,
+        certificate_file: PathBuf,
+        key_file: PathBuf,
+        client_ca_file: Option<PathBuf>,
         threads: usize,
         idle_timeout_ms: u64,
         source: Option<(Bound<'_, Store>, Vec<Vec<u8>>, bool)>,
@@ -51,9 +44,11 @@ impl Front {
         let config = Config {
             bind,
             upstream,
-            certificate_pem,
-            key_pem,
-            client_ca_pem,
+            tls: Tls {
+                certificate: certificate_file,
+                key: key_file,
+                client_authority: client_ca_file,
+            },
             threads,
             idle_timeout,
             source,
@@ -61,49 +56,27 @@ impl Front {
         Self {
             config,
             stats: Arc::default(),
-            open: Mutex::new(None),
+            door: Door::default(),
         }
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        py.detach(|| {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            if open.is_some() {
-                return Err(FrontError::Started);
-            }
-            let front = front::Front::open(self.config.clone(), Arc::clone(&self.stats))?;
-            let addresses = front.addresses().iter().map(ToString::to_string).collect();
-            *open = Some(front);
-            Ok(addresses)
-        })
-        .map_err(|error| raised(&error))
+        let (config, stats) = (self.config.clone(), Arc::clone(&self.stats));
+        self.door.start(py, || front::Front::open(config, stats))
     }
 
     #[pyo3(signature = (grace_ms = 0))]
     fn stop(&self, py: Python<'_>, grace_ms: u64) {
-        py.detach(|| {
-            let front = self
-                .open
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if let Some(front) = front {
-                front.close(Duration::from_millis(grace_ms));
-            }
-        });
+        self.door.stop(py, grace_ms);
     }
 
     fn forget_grants(&self) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(front) = open.as_ref() {
-            front.forget_grants();
-        }
+        self.door.ask(front::Front::forget_grants);
     }
 
     /// (verb, group, version, resource, scope, requests) of reads answered from the store.
     fn reads(&self) -> Vec<(&'static str, String, String, String, &'static str, u64)> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = open.as_ref().map(front::Front::reads).unwrap_or_default();
+        let counts = self.door.ask(front::Front::reads).unwrap_or_default();
         let line = |one: front::Count| {
             (
                 one.verb,
@@ -118,6 +91,11 @@ impl Front {
     }
 
     fn stats(&self) -> BTreeMap<&'static str, u64> {
-        self.stats.all().into_iter().collect()
+        let reloads = self.door.ask(front::Front::certificate_reloads);
+        let (reloads, failures) = reloads.unwrap_or_default();
+        let mut stats: BTreeMap<_, _> = self.stats.all().into_iter().collect();
+        stats.insert("certificate_reloads", reloads);
+        stats.insert("certificate_reload_failures", failures);
+        stats
     }
 }

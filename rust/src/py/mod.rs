@@ -8,6 +8,7 @@ mod front;
 mod managed;
 mod proxy;
 mod scheduler;
+mod socket;
 mod store;
 
 use pyo3::prelude::*;

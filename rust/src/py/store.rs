@@ -318,6 +318,14 @@ impl Store {
         self.inner.publish(revision)
     }
 
+    fn kept(&self, revision: u64) -> PyResult<()> {
+        Ok(self.inner.kept(revision)?)
+    }
+
+    fn problem(&self) -> String {
+        self.inner.problem().unwrap_or_default()
+    }
+
     fn revision(&self) -> u64 {
         self.inner.revision()
     }

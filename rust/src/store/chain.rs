@@ -91,16 +91,16 @@ impl Chain {
         self.older().iter().chain(std::iter::once(&self.newest))
     }
 
-    /// The revisions up to `upto` that reads from `floor` on can find, oldest first.
+    /// The revisions up to `upto` that reads and watches from `floor` on can find, oldest first: a deletion at `floor` too.
     pub(crate) fn needed(&self, floor: u64, upto: u64) -> impl Iterator<Item = &Arc<Revision>> {
-        let first = self.at(floor).map_or(floor + 1, |state| state.modified);
+        let first = self.at(floor).map_or(floor, |state| state.modified);
         self.all()
             .filter(move |state| (first..=upto).contains(&state.modified))
     }
 
-    /// Whether no read at `floor` or later finds anything here.
+    /// Whether no read or watch from `floor` on finds anything here. A deletion at `floor` is still told.
     pub(crate) fn is_gone_at(&self, floor: u64) -> bool {
-        self.modified() <= floor && !self.is_live()
+        self.modified() < floor && !self.is_live()
     }
 
     /// Take out what no read at `floor` or later finds, except the newest revision.

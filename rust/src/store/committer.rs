@@ -146,12 +146,19 @@ fn run(core: &Arc<Core>, shared: &Shared) {
         };
         let published = core.published();
         core.tell(published, watchers, flushed.as_ref().err());
-        let mut early = Vec::new();
+        let (mut early, mut is_behind) = (Vec::new(), false);
         for (revision, done) in waiters {
+            let kept = core.kept(revision);
             match &flushed {
+                _ if revision != 0 && kept.is_err() => done(kept),
                 _ if revision != 0 && revision <= published => done(Ok(())),
                 Ok(_) if revision == 0 => done(Ok(())),
                 Ok(_) => early.push((revision, done)),
+                // It came after what was taken back, and has a flush of its own before it.
+                Err(StoreError::NoSpace { .. }) if revision != 0 && !is_closing => {
+                    is_behind = true;
+                    early.push((revision, done));
+                }
                 Err(error) => done(Err(error.repeated())),
             }
         }
@@ -163,7 +170,9 @@ fn run(core: &Arc<Core>, shared: &Shared) {
             return;
         }
         if !early.is_empty() {
-            lock(&shared.queue).waiters.extend(early);
+            let mut queue = lock(&shared.queue);
+            queue.waiters.extend(early);
+            queue.is_requested |= is_behind;
         }
         snapshots.keep(core, now_ms);
     }

@@ -2,7 +2,7 @@
 //!
 //! Locks are taken in the order log, state, buffer. Readers hold the state only while they collect shared revisions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::error::{Result, StoreError};
 use super::keyspace::Keyspace;
-use super::log::Log;
+use super::log::{LeaseStep, Log};
 use super::revision::Revision;
 use super::segment::FORMAT_VERSION;
 use super::txn::{Transacted, Txn};
@@ -41,9 +41,15 @@ pub(crate) struct Core {
     pub(crate) log: Option<Log>,
     mail: Mutex<Mail>,
     wakeup: OnceLock<OwnedFd>,
+    /// Revisions that were applied and taken back, because the disk had no room for them, as ranges; the newest of them.
+    lost: Mutex<VecDeque<(u64, u64)>>,
+    lost_upto: AtomicU64,
     /// Snapshots that could not be written.
     pub(crate) snapshot_failures: AtomicU64,
 }
+
+/// Ranges of lost revisions that are remembered, for those who still ask for them.
+const LOST_MAX: usize = 1_000;
 
 /// What an event loop that polls the wake-up descriptor will be told.
 #[derive(Debug, Default)]
@@ -110,9 +116,63 @@ impl Core {
 
     pub(crate) fn flush(&self) -> Result<u64> {
         match &self.log {
-            Some(log) => log.flush(),
+            Some(log) => log.flush(&|empty| self.take_back(log, empty)),
             None => Ok(read(&self.state).keys.applied),
         }
+    }
+
+    /// Undo what waited for a write that the disk had no room for, and tell those who wait. The next commit finds the durable state.
+    /// A compaction among it is not undone: what it forgot is only back after a restart.
+    fn take_back(&self, log: &Log, empty: &dyn Fn() -> Vec<LeaseStep>) {
+        let mut state = write(&self.state);
+        let durable = log.durable();
+        let keys = &mut state.keys;
+        for step in empty().into_iter().rev() {
+            match step {
+                LeaseStep::Granted { id } => keys.leases.revoke(id),
+                LeaseStep::Revoked { id, ttl_s } => keys.leases.grant(id, ttl_s, None),
+            }
+        }
+        keys.undo_after(durable);
+        let (applied, published) = (keys.applied, keys.published);
+        let mut lost = lock(&self.lost);
+        // What was lost before and never followed by anything is lost again.
+        while lost.back().is_some_and(|(first, _)| *first > durable) {
+            lost.pop_back();
+        }
+        if applied > durable {
+            lost.push_back((durable + 1, applied));
+        }
+        if lost.len() > LOST_MAX {
+            lost.pop_front();
+        }
+        drop(lost);
+        self.lost_upto.store(applied, Ordering::Release);
+        drop(state);
+        let full = StoreError::NoSpace {
+            reason: log.problem().unwrap_or_default(),
+        };
+        self.tell(published, Vec::new(), Some(&full));
+    }
+
+    /// Fails when `revision`, which was applied, is never going to be published: with NoSpace when it was taken back, with Poisoned.
+    pub(crate) fn kept(&self, revision: u64) -> Result<()> {
+        // Nearly always nothing ever was.
+        let is_lost = revision <= self.lost_upto.load(Ordering::Acquire)
+            && lock(&self.lost)
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&revision));
+        let Some(log) = &self.log else {
+            return Ok(());
+        };
+        if is_lost {
+            let reason = format!("revision {revision} was taken back");
+            return Err(StoreError::NoSpace { reason });
+        }
+        if revision > log.durable() {
+            log.check()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn publish(&self, revision: u64) -> Vec<u64> {
@@ -170,7 +230,8 @@ impl Core {
     /// is being written is pinned meanwhile.
     pub(crate) fn snapshot(&self, log: &Log) -> Result<u64> {
         let saved = log.replace_by_snapshot(|disk, uuid| {
-            let (cut, start) = log.cut(|draw_line| {
+            let take_back = |empty: &dyn Fn() -> Vec<LeaseStep>| self.take_back(log, empty);
+            let (cut, start) = log.cut(&take_back, |draw_line| {
                 let mut state = write(&self.state);
                 draw_line();
                 let keys = &mut state.keys;
@@ -247,6 +308,7 @@ impl Core {
         let mut state = write(&self.state);
         self.check()?;
         let keys = state.keys.leases.keys(id)?;
+        let ttl_s = state.keys.leases.granted_s(id)?;
         let mut txn = Txn::begin(&mut state.keys);
         for key in &keys {
             txn.delete(key)?;
@@ -254,7 +316,7 @@ impl Core {
         let wrote = !txn.commit(self.log.as_ref())?.is_empty();
         if let Some(log) = &self.log {
             // A lease that outlives its keys, because the disk is full, is revoked again when it ends.
-            log.add_revocation(id)?;
+            log.add_revocation(id, ttl_s)?;
         }
         state.keys.leases.revoke(id);
         Ok(Transacted {

@@ -36,7 +36,7 @@ impl EventType {
 #[derive(Debug)]
 pub struct Event {
     pub new: Arc<Revision>,
-    /// The live state before, None when the key did not exist.
+    /// The live state before, None when the key did not exist, or when compaction forgot it.
     pub old: Option<Arc<Revision>>,
     added: OnceLock<Box<Body>>,
     deleted: OnceLock<Box<Body>>,
@@ -64,10 +64,11 @@ impl Event {
 
     /// What a watcher with `selector` sees: an object that starts to match is ADDED, one that stops is DELETED, None is nothing.
     pub(crate) fn seen_by(&self, selector: &Selector) -> Option<EventType> {
-        let was = self
-            .old
-            .as_ref()
-            .is_some_and(|old| selector.matches(&old.attributes));
+        let was = match &self.old {
+            Some(old) => selector.matches(&old.attributes),
+            // Only what existed can be deleted, even where nobody knows what it was.
+            None => self.new.is_deletion() && selector.is_empty(),
+        };
         let is = !self.new.is_deletion() && selector.matches(&self.new.attributes);
         match (was, is) {
             (false, true) => Some(EventType::Added),

@@ -133,6 +133,9 @@ impl Store {
     /// the committer's thread calls it, after one flush for all who wait; in memory everything is published and `done` called at
     /// once. It must not block.
     pub fn when_published(&self, revision: u64, done: Done) {
+        if let Err(error) = self.core.kept(revision) {
+            return done(Err(error));
+        }
         if self.core.published() >= revision {
             return done(Ok(()));
         }
@@ -172,6 +175,17 @@ impl Store {
     /// What happened since the last call: for the event loop that polls the wake-up descriptor.
     pub fn told(&self) -> Told {
         self.core.told()
+    }
+
+    /// Fails when `revision`, which a commit returned, is never going to be published: with NoSpace when the disk had no room and it
+    /// was taken back, with Poisoned when the log cannot be written any more.
+    pub fn kept(&self, revision: u64) -> Result<()> {
+        self.core.kept(revision)
+    }
+
+    /// Why nothing can be written now, None when all is well. A full disk is asked again.
+    pub fn problem(&self) -> Option<String> {
+        self.core.log.as_ref().and_then(Log::problem)
     }
 
     /// The newest published revision.
@@ -250,23 +264,27 @@ impl Store {
         notify: Option<Notify>,
     ) -> Result<u64> {
         let mut state = write(&self.core.state);
-        let State { keys, watchers } = &mut *state;
-        if revision < keys.floor {
+        if revision < state.keys.floor {
             return Err(StoreError::Compacted {
                 revision,
-                floor: keys.floor,
+                floor: state.keys.floor,
             });
         }
-        if revision > keys.published {
-            return Err(StoreError::FutureRevision {
-                revision,
-                current: keys.published,
+        begin_watch(&mut state, span, revision, selector, notify)
+    }
+
+    /// Watch what happens in `span` from revision `first` on, as etcd does: what was written at the compaction floor itself is still
+    /// told, though no longer what it replaced. Fails with Compacted, FutureRevision (when `first` is beyond the next one).
+    pub fn watch_from(&self, span: &Span<'_>, first: u64, notify: Option<Notify>) -> Result<u64> {
+        let mut state = write(&self.core.state);
+        if first < state.keys.floor {
+            return Err(StoreError::Compacted {
+                revision: first,
+                floor: state.keys.floor,
             });
         }
-        let past = keys.written_after(revision, keys.published);
-        let covered = past.filter(|change| span.contains(&change.new.key));
-        let backlog = covered.map(|change| change.event());
-        Ok(watchers.add(span, selector, backlog, notify))
+        let seen = first.saturating_sub(1);
+        begin_watch(&mut state, span, seen, Selector::default(), notify)
     }
 
     /// Take queued events, at most `max_events` but never part of a revision.
@@ -406,7 +424,7 @@ impl Store {
             log.close();
             return Ok(());
         }
-        let flushed = log.flush();
+        let flushed = self.core.flush();
         log.close();
         flushed.map(|_| ())
     }
@@ -467,4 +485,25 @@ fn check(keys: &Keyspace, ops: &[Op<'_>]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Register a watcher of what happens after `revision`, which history reaches back to.
+fn begin_watch(
+    state: &mut State,
+    span: &Span<'_>,
+    revision: u64,
+    selector: Selector,
+    notify: Option<Notify>,
+) -> Result<u64> {
+    let State { keys, watchers } = state;
+    if revision > keys.published {
+        return Err(StoreError::FutureRevision {
+            revision,
+            current: keys.published,
+        });
+    }
+    let past = keys.written_after(revision, keys.published);
+    let covered = past.filter(|change| span.contains(&change.new.key));
+    let backlog = covered.map(|change| change.event());
+    Ok(watchers.add(span, selector, backlog, notify))
 }

@@ -27,7 +27,7 @@ pub(crate) struct Keyspace {
     chains: BTreeMap<Key, Chain>,
     index: Index,
     pub(crate) leases: Leases,
-    /// What was written after the floor, and what trimming has not reached yet.
+    /// What was written at the floor and after it, and what trimming has not reached yet.
     history: VecDeque<Change>,
     /// The oldest revision that can be read.
     pub(crate) floor: u64,
@@ -108,7 +108,7 @@ impl Keyspace {
             self.index.insert(&new.key, &new.attributes);
         }
         self.leases.attach(&new.key, new.lease);
-        if new.modified > self.floor {
+        if new.modified >= self.floor {
             self.history.push_back(Change { new, old });
         }
     }
@@ -128,6 +128,17 @@ impl Keyspace {
         self.index.remove(&gone.key, &gone.attributes, kept);
         let before = chain.and_then(Chain::newest).map_or(0, |state| state.lease);
         self.leases.attach(&gone.key, before);
+    }
+
+    /// Take back everything written after `revision`. Their revisions are not given again.
+    pub(crate) fn undo_after(&mut self, revision: u64) {
+        while self
+            .history
+            .back()
+            .is_some_and(|change| change.new.modified > revision)
+        {
+            self.undo();
+        }
     }
 
     /// Resolve the revision of a read: 0 is the newest published one.
@@ -244,12 +255,12 @@ impl Keyspace {
     }
 
     /// Move to `garbage` what no read at the floor or later needs, looking at no more than `steps` old revisions; false when some
-    /// are left.
+    /// are left. What was written at the floor itself stays until the floor moves on, for watches that begin with it.
     pub(crate) fn trim(&mut self, steps: usize, garbage: &mut Vec<Arc<Revision>>) -> bool {
         let upto = self.pin.unwrap_or(self.floor).min(self.floor);
         for _ in 0..steps {
             match self.history.front() {
-                Some(change) if change.new.modified <= upto => {}
+                Some(change) if change.new.modified < upto => {}
                 _ => return true,
             }
             if let Some(Change { new, old }) = self.history.pop_front() {
@@ -324,7 +335,7 @@ impl Keyspace {
                 }
                 _ => chains.push((state.key.clone(), Chain::new(state))),
             }
-            if new.modified > floor {
+            if new.modified >= floor {
                 self.history.push_back(Change { new, old });
             }
         }

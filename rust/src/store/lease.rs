@@ -92,6 +92,11 @@ impl Leases {
         self.by_id.get(&id).ok_or(StoreError::LeaseNotFound { id })
     }
 
+    /// The time to live that it was granted for.
+    pub(crate) fn granted_s(&self, id: i64) -> Result<i64> {
+        Ok(self.get(id)?.ttl_s)
+    }
+
     pub(crate) fn keys(&self, id: i64) -> Result<Vec<Key>> {
         Ok(self.get(id)?.keys.iter().cloned().collect())
     }

@@ -2,8 +2,11 @@
 //!
 //! Where an entry will stand is decided when it is added: its batch belongs to a segment whose room on the disk is set aside
 //! already. So a full disk refuses a commit before anything is applied, and a flush needs no space. The batches and the file have a
-//! lock each, so commits go on while the disk works and batches grow by themselves. A failed write or sync poisons the log for
-//! ever: after it nobody knows what is on the disk, and a kernel may have dropped the dirty pages, so a second sync that succeeds
+//! lock each, so commits go on while the disk works and batches grow by themselves.
+//!
+//! On a file system that copies on writing, even room that was set aside can run out. A write that is refused for that reason has
+//! changed nothing that counts, so what waited is taken back and the log goes on (`Lost`); what a part of such a write left is
+//! covered by the next one. Any other failed write, or a failed sync, poisons the log for ever: after it nobody knows what is on the disk, and a kernel may have dropped the dirty pages, so a second sync that succeeds
 //! would prove nothing. Only reading the log again, at the next start, tells.
 
 use std::collections::VecDeque;
@@ -11,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, is_full};
 use super::entry;
 use super::error::{Result, StoreError};
 use super::histogram::{Durations, Histogram};
 use super::revision::Revision;
-use super::room::{Room, create_segment};
+use super::room::{Room, name_segment};
 use super::segment::{self, BATCH_HEADER_LEN, FORMAT_VERSION, HEADER_LEN, Uuid};
 use super::{lock, snapshot};
 
@@ -45,6 +48,8 @@ pub(crate) struct Log {
     flushed_bytes: AtomicU64,
     torn_bytes: u64,
     poison: OnceLock<String>,
+    /// Why the last batch could not be written for want of room, None since one could.
+    full: Mutex<Option<String>>,
     /// The log is long when it has more bytes than this, and more than it takes to be worth a snapshot of that size.
     long_bytes: AtomicU64,
 }
@@ -78,7 +83,20 @@ struct Batch {
     begins: Option<Segment>,
     /// The last revision in it, or before it.
     revision: u64,
+    /// What its entries did to leases, in order.
+    leases: Vec<LeaseStep>,
 }
+
+/// How to take back what a logged entry did to a lease.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LeaseStep {
+    Granted { id: i64 },
+    Revoked { id: i64, ttl_s: i64 },
+}
+
+/// Undoes, in memory, everything behind the durable revision. Called with what the lost entries did to leases, in order, while the
+/// disk is nobody else's; the function in it empties the buffer and must be called while nobody can write.
+pub(crate) type TakeBack<'a> = &'a dyn Fn(&dyn Fn() -> Vec<LeaseStep>);
 
 /// A file whose room is set aside and whose header is not written yet.
 #[derive(Debug)]
@@ -97,6 +115,8 @@ pub(crate) struct Writer {
     pub(crate) capacity: u64,
     /// The checksum of the last batch.
     pub(crate) chain: u32,
+    /// Up to where a refused write may have left something that is no batch; 0: nowhere.
+    pub(crate) dirty: u64,
 }
 
 /// Where a new segment began: everything up to some revision lies before it.
@@ -152,6 +172,7 @@ impl Log {
             writer: Mutex::new(writer),
             snapshotting: Mutex::new(()),
             poison: OnceLock::new(),
+            full: Mutex::new(None),
             long_bytes: AtomicU64::new(SEGMENT_BYTES),
             disk,
             uuid,
@@ -204,10 +225,25 @@ impl Log {
         }
     }
 
+    /// Why nothing can be written now, None when all is well. Asks a full disk again.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let poison = self.check().err().map(|error| error.to_string());
+        poison
+            .or_else(|| lock(&self.full).clone())
+            .or_else(|| self.room.refusal())
+    }
+
     /// Buffer a commit. The caller holds the state's lock, so that entries stand in revision order. Fails with NoSpace.
     pub(crate) fn add_commit(&self, revision: u64, states: &[Arc<Revision>]) -> Result<()> {
         let mut buffer = lock(&self.buffer);
-        self.add(&mut buffer, |out| entry::put_commit(out, revision, states))?;
+        let next = buffer.revision + 1;
+        self.add(&mut buffer, |out| {
+            // Revisions that were taken back are not given twice; in the log they are commits of nothing.
+            for lost in next..revision {
+                entry::put_commit(out, lost, &[]);
+            }
+            entry::put_commit(out, revision, states);
+        })?;
         buffer.revision = revision;
         if let Some(batch) = buffer.batches.back_mut() {
             batch.revision = revision;
@@ -223,12 +259,22 @@ impl Log {
 
     pub(crate) fn add_grant(&self, id: i64, ttl_s: i64) -> Result<()> {
         let put = |out: &mut Vec<u8>| entry::put_grant(out, id, ttl_s);
-        self.add(&mut lock(&self.buffer), put)
+        self.add_lease_step(LeaseStep::Granted { id }, put)
     }
 
-    pub(crate) fn add_revocation(&self, id: i64) -> Result<()> {
+    /// `ttl_s` is what the lease had.
+    pub(crate) fn add_revocation(&self, id: i64, ttl_s: i64) -> Result<()> {
         let put = |out: &mut Vec<u8>| entry::put_revocation(out, id);
-        self.add(&mut lock(&self.buffer), put)
+        self.add_lease_step(LeaseStep::Revoked { id, ttl_s }, put)
+    }
+
+    fn add_lease_step(&self, step: LeaseStep, put: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let mut buffer = lock(&self.buffer);
+        self.add(&mut buffer, put)?;
+        if let Some(batch) = buffer.batches.back_mut() {
+            batch.leases.push(step);
+        }
+        Ok(())
     }
 
     /// Put an entry where there is room for it: into the last batch, into another one of the same segment, or into a new segment.
@@ -270,25 +316,43 @@ impl Log {
             bytes,
             begins,
             revision,
+            leases: Vec::new(),
         });
         Ok(())
     }
 
-    /// Make everything buffered durable; return the durable revision.
-    pub(crate) fn flush(&self) -> Result<u64> {
+    /// Make everything buffered durable; return the durable revision. Fails with NoSpace after `take_back`, and with Poisoned.
+    pub(crate) fn flush(&self, take_back: TakeBack<'_>) -> Result<u64> {
         let mut writer = lock(&self.writer);
         self.check()?;
         let count = lock(&self.buffer).batches.len();
         for _ in 0..count {
-            self.flush_batch(&mut writer)?;
+            self.flush_batch(&mut writer, take_back)?;
         }
         Ok(self.durable())
+    }
+
+    /// Forget everything buffered; return what it did to leases.
+    fn empty_buffer(&self, writer: &Writer) -> Vec<LeaseStep> {
+        let mut buffer = lock(&self.buffer);
+        let mut steps = Vec::new();
+        for batch in std::mem::take(&mut buffer.batches) {
+            steps.extend(batch.leases);
+            if let Some(segment) = batch.begins {
+                // What cannot be removed now is removed at the next start.
+                let _ = self.disk.remove(&segment.name);
+            }
+        }
+        buffer.left = writer.capacity.saturating_sub(writer.offset);
+        buffer.revision = self.durable();
+        steps
     }
 
     /// Begin a segment, and call `collect` when everything logged so far will stand before it and everything else behind it:
     /// `collect` is given the function that draws the line, and calls it while nobody can write.
     pub(crate) fn cut<T>(
         &self,
+        take_back: TakeBack<'_>,
         collect: impl FnOnce(Box<dyn FnOnce() + '_>) -> Result<T>,
     ) -> Result<(Cut, T)> {
         let mut writer = lock(&self.writer);
@@ -303,10 +367,11 @@ impl Log {
                 bytes: Vec::new(),
                 begins: Some(segment),
                 revision,
+                leases: Vec::new(),
             });
         }))?;
         // The writer is ours, so the first empty batch is the line just drawn.
-        while !self.flush_batch(&mut writer)? {}
+        while !self.flush_batch(&mut writer, take_back)? {}
         let header = HEADER_LEN as u64;
         let cut = Cut {
             segment: writer.number,
@@ -352,18 +417,25 @@ impl Log {
     }
 
     /// Write and sync the oldest batch; return whether it was a cut, or there was none.
-    fn flush_batch(&self, writer: &mut Writer) -> Result<bool> {
+    fn flush_batch(&self, writer: &mut Writer, take_back: TakeBack<'_>) -> Result<bool> {
         let Some(mut batch) = lock(&self.buffer).batches.pop_front() else {
             return Ok(true);
         };
         let is_cut = batch.bytes.is_empty();
         if let Err(error) = self.write(writer, &mut batch) {
+            if let StoreError::NoSpace { reason } = &error {
+                *lock(&self.full) = Some(reason.clone());
+                lock(&self.buffer).batches.push_front(batch);
+                take_back(&|| self.empty_buffer(writer));
+                return Err(error);
+            }
             let reason = format!("writing the log in {} failed: {error}", self.disk.place());
             let _ = self.poison.set(reason);
             return self.check().map(|()| is_cut);
         }
         self.durable.store(batch.revision, Ordering::Release);
         if !is_cut {
+            lock(&self.full).take();
             self.flushes.fetch_add(1, Ordering::Relaxed);
             let length = batch.bytes.len() as u64;
             self.flushed_bytes.fetch_add(length, Ordering::Relaxed);
@@ -377,22 +449,60 @@ impl Log {
 
     fn write(&self, writer: &mut Writer, batch: &mut Batch) -> Result<()> {
         if let Some(segment) = batch.begins.take() {
+            self.clean(writer)?;
             self.begin_segment(writer, segment)?;
         }
         if batch.bytes.is_empty() {
             return Ok(());
         }
         let began = Instant::now();
-        writer.chain = segment::seal(&mut batch.bytes, &self.uuid, writer.chain)?;
-        writer.file.write_at(writer.offset, &batch.bytes)?;
+        let chain = segment::seal(&mut batch.bytes, &self.uuid, writer.chain)?;
+        let length = batch.bytes.len();
+        let end = writer.offset + length as u64;
+        if writer.dirty > end {
+            batch
+                .bytes
+                .resize(length + (writer.dirty - end) as usize, 0);
+        }
+        let refused = writer.file.write_at(writer.offset, &batch.bytes);
+        if let Err(error) = refused {
+            writer.dirty = writer.offset + batch.bytes.len() as u64;
+            return Err(self.refused(error));
+        }
+        batch.bytes.truncate(length);
         let written = Instant::now();
         writer.file.sync()?;
         self.syncs.observe(written.elapsed());
         self.batches.observe(began.elapsed());
-        let length = batch.bytes.len() as u64;
-        writer.offset += length;
+        writer.chain = chain;
+        writer.offset = end;
+        writer.dirty = 0;
+        let length = length as u64;
         self.bytes.fetch_add(length, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Take away what a refused write left at the end of a segment that gets no more batches.
+    fn clean(&self, writer: &mut Writer) -> Result<()> {
+        if writer.dirty <= writer.offset {
+            return Ok(());
+        }
+        let zeros = vec![0; (writer.dirty - writer.offset) as usize];
+        let written = writer.file.write_at(writer.offset, &zeros);
+        written.map_err(|error| self.refused(error))?;
+        writer.file.sync()?;
+        writer.dirty = 0;
+        Ok(())
+    }
+
+    /// A write that failed: NoSpace when nothing but room was missing.
+    fn refused(&self, error: std::io::Error) -> StoreError {
+        // Room that was set aside is below every limit on the length of a file.
+        if !is_full(&error) || error.kind() == std::io::ErrorKind::FileTooLarge {
+            return error.into();
+        }
+        let reason = format!("for the log in {}: {error}", self.disk.place());
+        StoreError::NoSpace { reason }
     }
 
     fn begin_segment(&self, writer: &mut Writer, segment: Segment) -> Result<()> {
@@ -404,7 +514,13 @@ impl Log {
             chain: writer.chain,
         };
         let capacity = segment.capacity;
-        writer.file = create_segment(&*self.disk, &header, segment)?;
+        let Segment { mut file, name, .. } = segment;
+        if let Err(error) = file.write_at(0, &header.encode()) {
+            let _ = self.disk.remove(&name);
+            return Err(self.refused(error));
+        }
+        name_segment(&*self.disk, &mut *file, &name, header.number)?;
+        writer.file = file;
         writer.number += 1;
         writer.offset = HEADER_LEN as u64;
         writer.capacity = capacity;

@@ -1,5 +1,5 @@
 //! A disk in memory that knows what would survive a power cut: bytes that were synced, under names whose directory was synced.
-//! It can fail syncs, hold them back, and be full.
+//! It can fail syncs, hold them back, be full, and copy on writing, so that even room that was set aside runs out.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +27,8 @@ struct Inner {
     syncs: u64,
     /// Bytes that all files together may have, None for no limit.
     space: Option<u64>,
+    /// Bytes that can still be written anywhere, None for no limit.
+    copies: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +72,12 @@ impl MemDisk {
     /// From now on all files together have room for `bytes`, None for any number.
     pub fn set_space(&self, bytes: Option<u64>) {
         lock(&self.inner).space = bytes;
+    }
+
+    /// From now on every write takes room of its own, as on file systems that copy on writing: the next `bytes` bytes find some. A
+    /// write that does not is made in part. None: no limit.
+    pub fn set_copies(&self, bytes: Option<u64>) {
+        lock(&self.inner).copies = bytes;
     }
 
     /// A whole file.
@@ -189,10 +197,20 @@ struct MemFile {
 
 impl DiskFile for MemFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let end = offset as usize + bytes.len();
+        let mut inner = lock(&self.disk.inner);
+        let room = inner.copies.map_or(bytes.len(), |left| left as usize);
+        inner.copies = inner
+            .copies
+            .map(|left| left.saturating_sub(bytes.len() as u64));
+        drop(inner);
+        let written = bytes.get(..room).unwrap_or(bytes);
+        let end = offset as usize + written.len();
         self.disk.lengthen(&self.file, end as u64)?;
         if let Some(place) = lock(&self.file).live.get_mut(offset as usize..end) {
-            place.copy_from_slice(bytes);
+            place.copy_from_slice(written);
+        }
+        if written.len() < bytes.len() {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         Ok(())
     }

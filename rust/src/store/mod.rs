@@ -33,6 +33,8 @@ mod entry;
 pub mod error;
 pub mod event;
 pub mod face;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod histogram;
 mod index;
 mod interval;

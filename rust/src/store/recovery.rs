@@ -116,6 +116,7 @@ fn continue_at(
                 offset: end.whole as u64,
                 capacity,
                 chain,
+                dirty: 0,
             });
         }
         number += 1;
@@ -134,6 +135,7 @@ fn continue_at(
         offset: HEADER_LEN as u64,
         capacity,
         chain,
+        dirty: 0,
     })
 }
 

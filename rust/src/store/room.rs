@@ -3,7 +3,7 @@
 //! When half of a segment is used a thread makes the next one ready. While batches are small, as with few writers, it also fills
 //! it with zeros: a sync then takes half as long, since the file system has nothing to note down. Large batches do not gain by
 //! that, and writing everything twice would cost them more, so for them the room is only set aside. Segments begin short and
-//! double, so that a small store stays small.
+//! double, so that a small store stays small; where there is no room for a long one, a short one will do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -91,6 +91,7 @@ impl Room {
             .is_some_and(|one| one.capacity >= needed)
             && let Some(segment) = ready.segment.take()
         {
+            ready.refused = None;
             return Ok(segment);
         }
         if let Some((when, reason)) = &ready.refused
@@ -100,13 +101,40 @@ impl Room {
                 reason: reason.clone(),
             });
         }
-        let (capacity, name) = ready.next(self.segment_bytes);
-        let made = set_aside(&*self.disk, name, capacity.max(needed));
+        let name = ready.name();
+        let made = self.set_aside(name, ready.next_bytes, needed);
+        ready.took(&made, self.segment_bytes);
         ready.refused = match &made {
             Err(StoreError::NoSpace { reason }) => Some((Instant::now(), reason.clone())),
             _ => None,
         };
         made
+    }
+
+    /// Why the disk had no room for a segment, None since it had. Asks it again, though not all the time.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let mut ready = lock(&self.ready);
+        if ready.segment.is_some() {
+            ready.refused = None;
+        }
+        let (when, reason) = ready.refused.clone()?;
+        if when.elapsed() < PAUSE {
+            return Some(reason);
+        }
+        let name = ready.name();
+        let made = self.set_aside(name, ready.next_bytes, 0);
+        ready.took(&made, self.segment_bytes);
+        match made {
+            Ok(segment) => {
+                ready.refused = None;
+                ready.segment.get_or_insert(segment);
+                None
+            }
+            Err(error) => {
+                ready.refused = Some((Instant::now(), reason));
+                Some(error.to_string())
+            }
+        }
     }
 
     /// Take note of a batch that ended at `offset` of a segment of `capacity`.
@@ -146,6 +174,20 @@ impl Room {
         }
     }
 
+    /// Room of `wanted` bytes or, on a disk that is nearly full, of less, but of `needed` in any case.
+    fn set_aside(&self, name: String, wanted: u64, needed: u64) -> Result<Segment> {
+        let least = first_bytes(self.segment_bytes).max(needed);
+        let mut capacity = wanted.max(least);
+        loop {
+            match set_aside(&*self.disk, name.clone(), capacity) {
+                Err(StoreError::NoSpace { .. }) if capacity > least => {
+                    capacity = (capacity / 2).max(least);
+                }
+                made => return made,
+            }
+        }
+    }
+
     /// The thread: make one segment ready whenever one is wanted. A full disk is found out by whoever needs the room.
     fn prepare(&self) {
         let mut ready = lock(&self.ready);
@@ -157,14 +199,16 @@ impl Room {
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let (capacity, name) = ready.next(self.segment_bytes);
+            let (capacity, name) = (ready.next_bytes, ready.name());
             drop(ready);
-            let made = set_aside(&*self.disk, name, capacity);
+            let made = self.set_aside(name, capacity, 0);
             ready = lock(&self.ready);
+            ready.took(&made, self.segment_bytes);
             ready.is_wanted = false;
             match made {
                 Ok(segment) if ready.is_closed => drop(self.disk.remove(&segment.name)),
                 Ok(segment) => {
+                    let capacity = segment.capacity;
                     ready.segment = Some(segment);
                     drop(ready);
                     self.fill(capacity);
@@ -204,12 +248,17 @@ impl Room {
 }
 
 impl Ready {
-    /// Length and name of the next segment.
-    fn next(&mut self, most: u64) -> (u64, String) {
-        let capacity = self.next_bytes;
-        self.next_bytes = (capacity * 2).min(most);
+    /// A name for the next segment until it is one.
+    fn name(&mut self) -> String {
         self.made += 1;
-        (capacity, format!("{UNUSED}{}", self.made))
+        format!("{UNUSED}{}", self.made)
+    }
+
+    /// The next segment will be twice as long as this one, and `most` at most.
+    fn took(&mut self, made: &Result<Segment>, most: u64) {
+        if let Ok(segment) = made {
+            self.next_bytes = (segment.capacity * 2).min(most);
+        }
     }
 }
 
@@ -247,19 +296,21 @@ pub(crate) fn first_segment(
     let needed = segment::HEADER_LEN as u64;
     let capacity = first_bytes(segment_bytes).max(needed);
     let segment = set_aside(disk, format!("{UNUSED}0"), capacity)?;
-    Ok((create_segment(disk, header, segment)?, capacity))
-}
-
-/// Make room a segment; it has its name only once its header is durable.
-pub(crate) fn create_segment(
-    disk: &dyn Disk,
-    header: &segment::Header,
-    segment: Segment,
-) -> Result<Box<dyn DiskFile>> {
     let Segment { mut file, name, .. } = segment;
     file.write_at(0, &header.encode())?;
+    name_segment(disk, &mut *file, &name, header.number)?;
+    Ok((file, capacity))
+}
+
+/// Make room, in which a header is written, segment `number`; it has its name only once its header is durable.
+pub(crate) fn name_segment(
+    disk: &dyn Disk,
+    file: &mut dyn DiskFile,
+    name: &str,
+    number: u64,
+) -> Result<()> {
     file.sync()?;
-    disk.rename(&name, &segment_name(header.number))?;
+    disk.rename(name, &segment_name(number))?;
     disk.sync_directory()?;
-    Ok(file)
+    Ok(())
 }

@@ -340,6 +340,26 @@ fn read(
     }
 }
 
+/// A snapshot of `parts`, each of which is a block of items (0), of leases (1) or one that counts (2, 3), with all its checksums.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(header: &Header, parts: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut out = header.encode();
+    let mut sum = header.chain;
+    for (kind, part) in parts {
+        let tag = match kind {
+            0 => 0,
+            1 => LEASES,
+            _ => COUNT,
+        };
+        let tagged = part.len() as u32 | tag;
+        sum = checksum(&header.uuid, sum, tagged, part);
+        out.extend_from_slice(&tagged.to_le_bytes());
+        out.extend_from_slice(&sum.to_le_bytes());
+        out.extend_from_slice(part);
+    }
+    out
+}
+
 /// Read `length` bytes, or what is left.
 fn next_bytes(file: &mut dyn Read, bytes: &mut Vec<u8>, length: usize) -> Result<()> {
     bytes.clear();

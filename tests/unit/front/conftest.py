@@ -20,10 +20,8 @@ def door(tmp_path: Path, authority: Certificate) -> Iterator[Door]:
     front = native.Front(
         bind=["127.0.0.1:0"],
         upstream=str(tmp_path / "app.sock"),
-        certificate_pem=server.pem,
-        key_pem=server.key_pem,
-        client_ca_pem=authority.pem,
         idle_timeout_ms=2_000,
+        **server.written(tmp_path, authority),
     )
     (address,) = front.start()
     yield Door(front, address, authority, issue("alice", authority), tmp_path)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TypedDict
 
 import httpx
 import uvicorn
@@ -21,6 +22,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from korch._core import native
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Files(TypedDict):
+    """How a front is told its certificate and the authority of its clients."""
+
+    certificate_file: Path
+    key_file: Path
+    client_ca_file: Path
 
 
 @dataclass(frozen=True)
@@ -36,9 +45,23 @@ class Certificate:
     def key_pem(self) -> bytes:
         return self.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
+    def written(self, directory: Path, authority: Certificate) -> Files:
+        """Write what a front is given into `directory`, each file replaced as a whole."""
+        files = Files(certificate_file=directory / "server.crt", key_file=directory / "server.key", client_ca_file=directory / "ca.crt")
+        for file, content in zip(files.values(), (self.pem, self.key_pem, authority.pem), strict=True):
+            replace(Path(str(file)), content)
+        return files
+
     @property
     def header(self) -> str:
         return base64.b64encode(self.certificate.public_bytes(serialization.Encoding.DER)).decode()
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Put new content in the place of a file, as those do who renew certificates."""
+    draft = file.with_suffix(".draft")
+    draft.write_bytes(content)
+    draft.replace(file)
 
 
 def issue(common_name: str, issuer: Certificate | None = None) -> Certificate:

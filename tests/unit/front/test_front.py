@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 
 import h2.config
@@ -13,7 +14,8 @@ import h2.events
 import h2.settings
 import httpx
 import pytest
-from door import Door, application, issue, raw_application
+from cryptography import x509
+from door import Door, application, issue, raw_application, replace
 
 from korch._core import native
 
@@ -361,19 +363,19 @@ async def test_stopping_lets_a_request_finish_and_accepts_no_other(door: Door):
 
 def test_what_cannot_be_opened_says_why(tmp_path, authority):
     server = issue("kube-apiserver", authority)
-    good = {
-        "bind": ["127.0.0.1:0"],
-        "upstream": str(tmp_path / "x"),
-        "certificate_pem": server.pem,
-        "key_pem": server.key_pem,
-        "client_ca_pem": b"",
-    }
+    good = {"bind": ["127.0.0.1:0"], "upstream": str(tmp_path / "x"), **server.written(tmp_path, authority)}
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_bytes(b"nonsense")
+    other = tmp_path / "other.key"
+    other.write_bytes(authority.key_pem)
+    with pytest.raises(ValueError, match=r"^server certificate: .*/nonsense: no certificate in it"):
+        native.Front(**{**good, "certificate_file": nonsense}).start()
     with pytest.raises(ValueError, match=r"^server certificate: "):
-        native.Front(**{**good, "certificate_pem": b"nonsense"}).start()
-    with pytest.raises(ValueError, match=r"^server certificate: "):
-        native.Front(**{**good, "key_pem": authority.key_pem}).start()
+        native.Front(**{**good, "key_file": other}).start()
+    with pytest.raises(ValueError, match=r"^server key: .*/missing: No such file"):
+        native.Front(**{**good, "key_file": tmp_path / "missing"}).start()
     with pytest.raises(ValueError, match=r"^client authority: "):
-        native.Front(**{**good, "client_ca_pem": b"nonsense"}).start()
+        native.Front(**{**good, "client_ca_file": nonsense}).start()
     front = native.Front(**good)
     (address,) = front.start()
     with pytest.raises(RuntimeError):
@@ -382,3 +384,53 @@ def test_what_cannot_be_opened_says_why(tmp_path, authority):
         native.Front(**{**good, "bind": [address]}).start()
     front.stop()
     assert native.Front(**{**good, "bind": [address]}).start() == [address]
+
+
+def shown(door: Door) -> int:
+    """Shake hands anew; return the serial number of the certificate that the door shows."""
+    context = ssl.create_default_context(cadata=door.authority.pem.decode())
+    with socket.create_connection(("127.0.0.1", door.port)) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as shaken:
+        der = shaken.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der).serial_number
+
+
+async def test_renewed_certificates_are_shown_to_new_connections_and_open_ones_go_on(door: Door):
+    async with application(door, echo), door.http(http2=True) as client:
+        assert (await client.get("/")).status_code == 201
+        before = shown(door)
+        renewed = issue("kube-apiserver", door.authority)
+        replace(door.directory / "server.crt", renewed.pem)
+        assert [shown(door), shown(door)] == [before, before], "the new certificate has no key yet"
+        stats = door.front.stats()
+        assert (stats["certificate_reloads"], stats["certificate_reload_failures"]) == (0, 1)
+        replace(door.directory / "server.key", renewed.key_pem)
+        assert shown(door) == renewed.certificate.serial_number != before
+        assert (await client.get("/")).status_code == 201
+        stats = door.front.stats()
+        assert (stats["certificate_reloads"], stats["connections_open"] >= 1) == (1, True)
+
+
+async def test_files_that_go_missing_or_make_no_sense_leave_the_door_as_it_is(door: Door):
+    before = shown(door)
+    (door.directory / "server.key").unlink()
+    assert shown(door) == before
+    replace(door.directory / "server.crt", b"nonsense")
+    assert shown(door) == before
+    assert door.front.stats()["certificate_reload_failures"] == 2
+
+
+async def test_a_new_authority_of_clients_lets_its_clients_in_and_the_old_ones_out(door: Door):
+    successor = issue("next-ca")
+    newcomer = issue("bob", successor)
+    async with application(door, echo):
+        async with door.http(certificate=newcomer) as client:
+            with pytest.raises((ssl.SSLError, httpx.TransportError)):
+                await client.get("/")
+        replace(door.directory / "ca.crt", successor.pem)
+        async with door.http(certificate=newcomer) as client:
+            answer = (await client.get("/")).json()
+            assert header(answer, "x-korch-client-cert") == [newcomer.header]
+        async with door.http(certificate=door.client) as client:
+            with pytest.raises((ssl.SSLError, httpx.TransportError)):
+                await client.get("/")

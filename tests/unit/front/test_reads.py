@@ -88,10 +88,8 @@ async def cluster(tmp_path: Path, authority: Certificate, *, is_sole: bool = Tru
     front = native.Front(
         bind=["127.0.0.1:0"],
         upstream=str(tmp_path / "app.sock"),
-        certificate_pem=serving.pem,
-        key_pem=serving.key_pem,
-        client_ca_pem=authority.pem,
         source=(storage.native, GUARDED, is_sole),
+        **serving.written(tmp_path, authority),
     )
     (address,) = front.start()
     door = Door(front, address, authority, issue("alice", authority), tmp_path)

@@ -16,14 +16,14 @@ use super::*;
 /// The front without a socket.
 fn inside() -> Arc<server::Server> {
     let store = Arc::new(Store::in_memory());
-    let (_, stopped) = tokio::sync::watch::channel(false);
+    let (_, stopping) = crate::socket::Stopping::never();
     let options = Options {
         name: "test".into(),
         client_urls: Vec::new(),
         progress_every: Duration::from_secs(600),
     };
     let metrics = Arc::new(Metrics::default());
-    Arc::new(server::Server::new(store, options, metrics, stopped))
+    Arc::new(server::Server::new(store, options, metrics, stopping))
 }
 
 /// One well-made message of every kind that is decoded.

@@ -1,7 +1,8 @@
 //! The front spoken to over a real connection. What `contract` says of keys and transactions is held against Debian's etcd as well, where
-//! it is installed: so it is known to be true of etcd.
+//! it is installed: so it is known to be true of etcd. `differential` lets both answer random scripts.
 
 mod contract;
+mod differential;
 mod hostile;
 mod watching;
 
@@ -20,6 +21,7 @@ use super::client::Client;
 use super::wire::request_op::Request;
 use super::wire::*;
 use super::{Config, Front, Options};
+use crate::socket::Open as _;
 use crate::store::Store;
 use crate::store::mem_disk::MemDisk;
 
@@ -43,7 +45,11 @@ impl Drop for Server {
 
 /// korch with a log on a disk in memory, so that the committer's thread does the work that it does in production.
 fn korch(progress_every: Duration) -> Server {
-    let store = Arc::new(Store::open_on(Arc::new(MemDisk::default()), 1 << 20).unwrap());
+    korch_on(&MemDisk::default(), progress_every)
+}
+
+fn korch_on(disk: &MemDisk, progress_every: Duration) -> Server {
+    let store = Arc::new(Store::open_on(Arc::new(disk.clone()), 1 << 20).unwrap());
     let config = Config {
         bind: vec!["127.0.0.1:0".into()],
         metrics_bind: String::new(),

@@ -28,7 +28,7 @@ async fn promises(server: &Server) {
 }
 
 /// One Watch stream.
-struct Stream {
+pub(super) struct Stream {
     requests: mpsc::UnboundedSender<WatchRequest>,
     answers: Streaming<WatchResponse>,
     /// What came before an answer that was waited for.
@@ -36,7 +36,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(client: &mut Client) -> Self {
+    pub(super) async fn open(client: &mut Client) -> Self {
         let (requests, mut receiver) = mpsc::unbounded_channel();
         let stream = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)).fuse();
         let answers = client.streaming(path::WATCH, stream).await.unwrap();
@@ -52,7 +52,7 @@ impl Stream {
         self.requests.send(WatchRequest { request_union }).unwrap();
     }
 
-    async fn next(&mut self) -> WatchResponse {
+    pub(super) async fn next(&mut self) -> WatchResponse {
         match self.early.pop_front() {
             Some(answer) => answer,
             None => self.answers.message().await.unwrap().unwrap(),
@@ -60,7 +60,7 @@ impl Stream {
     }
 
     /// Create a watch and return its id.
-    async fn create(&mut self, request: WatchCreateRequest) -> i64 {
+    pub(super) async fn create(&mut self, request: WatchCreateRequest) -> i64 {
         self.ask(RequestUnion::Create(request));
         loop {
             let answer = self.answers.message().await.unwrap().unwrap();
@@ -362,8 +362,25 @@ async fn compaction(client: &mut Client) {
     assert_eq!(ended.compact_revision, last);
     let mut on_time = Stream::open(client).await;
     on_time.create(watch("z/", "z0", last + 1)).await;
+    let mut just_in_time = Stream::open(client).await;
+    let with_previous = WatchCreateRequest {
+        prev_kv: true,
+        ..watch("z/", "z0", last)
+    };
+    just_in_time.create(with_previous).await;
     let next = client.set("z/a", "4").await;
     assert_eq!(on_time.events(1).await, [(PUT, "z/a".to_owned(), next)]);
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told.extend(just_in_time.next().await.events);
+    }
+    let previous = |event: &Event| event.prev_kv.as_ref().map(|kv| kv.mod_revision);
+    assert_eq!(shown(&told[0]), (PUT, "z/a".to_owned(), last));
+    assert_eq!(
+        (previous(&told[0]), previous(&told[1])),
+        (None, Some(last)),
+        "what the compacted revision replaced is forgotten"
+    );
     assert_eq!(
         running.events(1).await,
         [(PUT, "z/a".to_owned(), next)],

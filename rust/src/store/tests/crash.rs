@@ -410,3 +410,132 @@ fn a_log_and_a_snapshot_of_format_1_are_read_and_continued_in_format_2() {
         "log-0000000000000001 has format 3, this korch reads formats 1 to 2: use a newer one";
     assert_eq!(refused, expected);
 }
+
+/// As btrfs or ZFS: room that was set aside is no room for a copy.
+#[test]
+fn where_writing_copies_a_full_disk_takes_back_what_waits_and_is_forgiven_when_there_is_room() {
+    let (disk, store) = one_segment();
+    store.commit(vec![put("/a", None, on_node(""))]).unwrap();
+    publish(&store);
+    let before = dump(&store);
+    for round in 0..3 {
+        let lost = store.revision() + 1 + 2 * round;
+        disk.set_copies(Some(20));
+        store.commit(vec![put("/a", None, on_node("n1"))]).unwrap();
+        store.core_grant(7).unwrap();
+        let (last, _) = store
+            .commit(vec![put("/b", Some(0), on_node("n1")), delete("/a")])
+            .unwrap();
+        assert_eq!(last, lost + 1, "revisions are not given twice");
+        let refused = store.flush().unwrap_err();
+        assert!(matches!(refused, StoreError::NoSpace { .. }), "{refused}");
+        for revision in [lost, last] {
+            let kept = store.kept(revision);
+            assert!(matches!(kept, Err(StoreError::NoSpace { .. })));
+        }
+        assert!(store.kept(last + 1).is_ok() && store.problem().is_some());
+        assert!(store.leases().is_empty(), "the lease went with the rest");
+        publish(&store);
+        assert_eq!(dump(&store), before);
+        let crashed = disk.crashed(|_, _, live| live.to_vec());
+        assert_eq!(dump(&on(&crashed).unwrap()), before, "part of a batch");
+    }
+    disk.set_copies(None);
+    let (revision, _) = store
+        .commit(vec![put("/a", Some(2), on_node("n2"))])
+        .unwrap();
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    for asked in [revision - 1, revision] {
+        let told = told.clone();
+        store.when_published(
+            asked,
+            Box::new(move |done| told.lock().unwrap().push((asked, done.is_ok()))),
+        );
+    }
+    store.flush().unwrap();
+    publish(&store);
+    while told.lock().unwrap().len() < 2 {
+        std::thread::yield_now();
+    }
+    let told = told.lock().unwrap().clone();
+    assert_eq!(told, [(revision - 1, false), (revision, true)]);
+    assert_eq!((store.revision(), store.problem()), (revision, None));
+    let reopened = on(&disk.crashed(|_, durable, _| durable.to_vec())).unwrap();
+    assert_eq!(dump(&reopened), dump(&store));
+}
+
+#[test]
+fn where_writing_copies_a_disk_that_fills_up_at_any_byte_loses_nothing_that_was_flushed() {
+    for room in 0..1500 {
+        let disk = MemDisk::default();
+        let store = on(&disk).unwrap();
+        let mut refused = 0;
+        for round in 0..40 {
+            if round == 3 {
+                disk.set_copies(Some(room));
+            }
+            let key = format!("/pods/a/{}", round % 5);
+            let revision = store.revision();
+            let made = match round % 9 {
+                6 => store.core_grant(round).map(|_| 0),
+                7 => store.compact(revision).map(|()| 0),
+                8 => store.snapshot(),
+                _ => store
+                    .commit(vec![put(&key, None, on_node(&"n".repeat(round as usize)))])
+                    .map(|(revision, _)| revision),
+            };
+            let flushed = store.flush();
+            refused += u32::from(made.is_err() || flushed.is_err());
+            for error in [made.err(), flushed.err()].into_iter().flatten() {
+                let is_full = match &error {
+                    StoreError::NoSpace { .. } => true,
+                    StoreError::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
+                    _ => false,
+                };
+                assert!(is_full, "{error} with {room} bytes");
+            }
+            store.publish(u64::MAX);
+            let crashed = disk.crashed(|_, _, live| live.to_vec());
+            let reopened = on(&crashed).unwrap_or_else(|error| panic!("{error}, {room} bytes"));
+            assert!(reopened.revision() >= store.revision());
+            if round == 30 {
+                disk.set_copies(None);
+            }
+        }
+        assert!(refused > 0 || room > 1000);
+        // A compaction that was lost is forgotten in memory all the same; the next one is in both.
+        store.commit(vec![put("/z", None, on_node(""))]).unwrap();
+        publish(&store);
+        store.compact(store.revision()).unwrap();
+        publish(&store);
+        let reopened = on(&disk.crashed(|_, durable, _| durable.to_vec())).unwrap();
+        assert_eq!(dump(&reopened), dump(&store), "with {room} bytes");
+        assert_eq!(reopened.leases(), store.leases());
+    }
+}
+
+#[test]
+fn a_small_disk_is_used_to_its_end_by_short_segments_and_asking_again_asks_for_no_more() {
+    let disk = MemDisk::default();
+    // The first segment has 4 KiB, and the ones behind it 8, 16, ...
+    let store = Store::open_on(Arc::new(disk.clone()), 256 * 4096).unwrap();
+    disk.set_space(Some(40 << 10));
+    let value = on_node(&"n".repeat(200));
+    let write = || {
+        let done = store.commit(vec![put("/a", None, value.clone())]);
+        publish(&store);
+        done.is_ok()
+    };
+    while write() {}
+    assert!(disk.used() > 36 << 10, "{} bytes are used", disk.used());
+    let full = std::time::Instant::now();
+    while full.elapsed() < std::time::Duration::from_millis(500) {
+        assert!(store.problem().is_some());
+    }
+    disk.set_space(Some(46 << 10));
+    // It is not asked again at once.
+    while store.problem().is_some() {
+        std::thread::yield_now();
+    }
+    assert!(write(), "room for a short segment is room");
+}

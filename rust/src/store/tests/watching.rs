@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::EventType::{self, Added, Deleted, Modified};
+use crate::store::Span;
 use crate::store::watch::QUEUE_MAX;
 
 type Row<'a> = (&'a str, &'a str, &'a str, &'a [&'a str]);
@@ -268,4 +269,47 @@ fn a_front_is_called_when_its_watcher_has_news() {
         publish(&store);
     }
     assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_watch_may_begin_with_the_revision_of_the_compaction_and_a_restart_changes_nothing() {
+    let disk = MemDisk::default();
+    let store = on(&disk).unwrap();
+    for key in ["/a/1", "/a/2"] {
+        store.commit(vec![put(key, None, on_node(""))]).unwrap();
+    }
+    store
+        .commit(vec![delete("/a/1"), put("/a/2", None, on_node("n1"))])
+        .unwrap();
+    store.commit(vec![put("/a/3", None, on_node(""))]).unwrap();
+    publish(&store);
+    store.compact(4).unwrap();
+    publish(&store);
+    let everything = Span::prefix(b"");
+    let told = |store: &Store| {
+        let id = store.watch_from(&everything, 4, None).unwrap();
+        let events = store.poll(id, usize::MAX).unwrap().events;
+        let shown = |(_, event): &crate::store::Seen| {
+            let key = String::from_utf8_lossy(&event.new.key).into_owned();
+            (event.revision(), key, event.new.is_deletion())
+        };
+        events.iter().map(shown).collect::<Vec<_>>()
+    };
+    let expected = [
+        (4, "/a/1".to_owned(), true),
+        (4, "/a/2".to_owned(), false),
+        (5, "/a/3".to_owned(), false),
+    ];
+    assert_eq!(told(&store), expected);
+    assert!(matches!(
+        store.watch_from(&everything, 3, None),
+        Err(StoreError::Compacted {
+            revision: 3,
+            floor: 4
+        })
+    ));
+    let crashed = || disk.crashed(|_, durable, _| durable.to_vec());
+    assert_eq!(told(&on(&crashed()).unwrap()), expected, "from the log");
+    store.snapshot().unwrap();
+    assert_eq!(told(&on(&crashed()).unwrap()), expected, "from a snapshot");
 }
