@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from korch.api.conditions import set_condition
@@ -67,7 +68,8 @@ async def _mark(pipeline: Pipeline, main: Target, removal: RemovalOptions) -> Re
         )
         return new
 
-    marked = await pipeline.modify(replace(main, subresource="status"), mark, WriteOptions(), prepare=objects.prepare_status_update)
+    status_of = msgspec.structs.replace(main, subresource="status")
+    marked = await pipeline.modify(status_of, mark, WriteOptions(), prepare=objects.prepare_status_update)
     if not removal.resource_version:
         return removal
     return replace(removal, resource_version=orjson.loads(marked)["metadata"]["resourceVersion"])
