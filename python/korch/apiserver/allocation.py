@@ -27,6 +27,10 @@ _WITH_CLUSTER_IP = ("ClusterIP", "NodePort", "LoadBalancer")
 _WITH_NODE_PORTS = ("NodePort", "LoadBalancer")
 
 
+class RangeFull(InternalError):
+    """Every address or port of the range is taken, as far as this server knows: another may have given one back."""
+
+
 @dataclass(slots=True)
 class Claim:
     """What one write took for `service` (namespace/name) and what it will give back."""
@@ -169,7 +173,7 @@ class ServiceAllocator:
                 address = str(self._network.network_address + (low + (start - low + step) % (high - low + 1)))
                 if not self._has_address(address):
                     return address
-        raise InternalError("failed to allocate a serviceIP: range is full")
+        raise RangeFull("failed to allocate a serviceIP: range is full")
 
     def _has_address(self, address: str) -> bool:
         return address in self._used_addresses or (self.ledger is not None and self.ledger.has_address(address))
@@ -217,7 +221,7 @@ class ServiceAllocator:
             port = low + (start - low + step) % (high - low + 1)
             if not self._has_port(port):
                 return port
-        raise InternalError("failed to allocate a nodePort: range is full")
+        raise RangeFull("failed to allocate a nodePort: range is full")
 
     def _take_port(self, port: int, claim: Claim) -> None:
         self._used_ports.add(port)

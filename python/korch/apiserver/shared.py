@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from korch.api.errors import ApiError
+from korch.apiserver.allocation import RangeFull
 from korch.apiserver.dispatch import Dispatch
 from korch.apiserver.identity import User
 from korch.apiserver.ledger import AllocationLost
@@ -80,7 +81,7 @@ class SharedDispatch(Dispatch):
             except AllocationLost:
                 await storage.caught_up()
             except ApiError as error:
-                if not 400 <= error.code < 500:
+                if not (400 <= error.code < 500 or isinstance(error, RangeFull)):
                     raise
                 await storage.caught_up()
                 if storage.revision() == before:

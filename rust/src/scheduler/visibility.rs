@@ -42,7 +42,6 @@ impl VisibleLabels {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::scheduler::engine::Engine;
     use crate::scheduler::fixtures::{node, pod_from_with_labels};
     use serde_json::{Value, json};

@@ -140,9 +140,7 @@ async def whole_path(tmp_path: Path, authority: Certificate) -> AsyncIterator[Wa
     front = native.Front(
         bind=["127.0.0.1:0"],
         upstream=str(tmp_path / "app.sock"),
-        certificate_pem=certificate.pem,
-        key_pem=certificate.key_pem,
-        client_ca_pem=authority.pem,
+        **certificate.written(tmp_path, authority),
     )
     (address,) = front.start()
 
