@@ -70,7 +70,11 @@ pub(super) fn range(server: &Arc<Server>, request: &RangeRequest) -> Result<Repl
 
 pub(super) fn put(server: &Arc<Server>, request: &PutRequest) -> Result<Reply> {
     checks::put(request)?;
-    let (revision, answer) = transact(server, |txn| put_in(txn, request))?;
+    let (revision, answer) = transact(server, |txn| {
+        // Alone, a put is refused for its lease first; within a transaction for its key.
+        txn.require_lease(request.lease)?;
+        put_in(txn, request)
+    })?;
     let answer = answer::framed(&answer, &server.identity())?;
     Ok(Reply::After(revision, answer))
 }
@@ -152,7 +156,11 @@ fn execute(
             Some(Request::Range(request)) => OpAnswer::Range(read(&*txn, request)?),
             Some(Request::Put(request)) => OpAnswer::Put(put_in(txn, request)?),
             Some(Request::DeleteRange(request)) => OpAnswer::Delete(delete_in(txn, request)?),
-            Some(Request::Txn(request)) => OpAnswer::Txn(execute(txn, request, path, before)?),
+            Some(Request::Txn(request)) => OpAnswer::Txn(TxnAnswer {
+                // As with etcd, only the whole transaction says at which revision it was carried out.
+                revision: 0,
+                ..execute(txn, request, path, before)?
+            }),
             None => return Err(status::KEY_NOT_FOUND),
         });
     }

@@ -313,11 +313,7 @@ impl Core {
         for key in &keys {
             txn.delete(key)?;
         }
-        let wrote = !txn.commit(self.log.as_ref())?.is_empty();
-        if let Some(log) = &self.log {
-            // A lease that outlives its keys, because the disk is full, is revoked again when it ends.
-            log.add_revocation(id, ttl_s)?;
-        }
+        let wrote = !txn.revoke(self.log.as_ref(), id, ttl_s)?.is_empty();
         state.keys.leases.revoke(id);
         Ok(Transacted {
             value: keys.len(),

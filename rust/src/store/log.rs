@@ -233,8 +233,14 @@ impl Log {
             .or_else(|| self.room.refusal())
     }
 
-    /// Buffer a commit. The caller holds the state's lock, so that entries stand in revision order. Fails with NoSpace.
-    pub(crate) fn add_commit(&self, revision: u64, states: &[Arc<Revision>]) -> Result<()> {
+    /// Buffer a commit, and with it the end of the lease (its id, the seconds it had) whose keys it deletes: both are there or neither.
+    /// The caller holds the state's lock, so that entries stand in revision order. Fails with NoSpace.
+    pub(crate) fn add_commit(
+        &self,
+        revision: u64,
+        states: &[Arc<Revision>],
+        revoked: Option<(i64, i64)>,
+    ) -> Result<()> {
         let mut buffer = lock(&self.buffer);
         let next = buffer.revision + 1;
         self.add(&mut buffer, |out| {
@@ -243,10 +249,15 @@ impl Log {
                 entry::put_commit(out, lost, &[]);
             }
             entry::put_commit(out, revision, states);
+            if let Some((id, _)) = revoked {
+                entry::put_revocation(out, id);
+            }
         })?;
         buffer.revision = revision;
         if let Some(batch) = buffer.batches.back_mut() {
             batch.revision = revision;
+            let step = revoked.map(|(id, ttl_s)| LeaseStep::Revoked { id, ttl_s });
+            batch.leases.extend(step);
         }
         Ok(())
     }

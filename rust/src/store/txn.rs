@@ -129,18 +129,47 @@ impl Txn<'_> {
         Ok(before)
     }
 
+    /// Fails with LeaseNotFound when `id` is neither 0 (no lease) nor a lease.
+    pub fn require_lease(&self, id: i64) -> Result<()> {
+        if id != 0 {
+            self.keys.leases.granted_s(id)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn keys(&self) -> &Keyspace {
         self.keys
     }
 
     /// Log what was written and keep it; return it. Fails with NoSpace, and then nothing was written.
-    pub(crate) fn commit(mut self, log: Option<&Log>) -> Result<Vec<Arc<Revision>>> {
+    pub(crate) fn commit(self, log: Option<&Log>) -> Result<Vec<Arc<Revision>>> {
+        self.finish(log, None)
+    }
+
+    /// Like `commit`, and log with it that lease `id`, which had `ttl_s` seconds, has ended.
+    pub(crate) fn revoke(
+        self,
+        log: Option<&Log>,
+        id: i64,
+        ttl_s: i64,
+    ) -> Result<Vec<Arc<Revision>>> {
+        self.finish(log, Some((id, ttl_s)))
+    }
+
+    fn finish(
+        mut self,
+        log: Option<&Log>,
+        revoked: Option<(i64, i64)>,
+    ) -> Result<Vec<Arc<Revision>>> {
         if self.states.is_empty() {
+            if let (Some(log), Some((id, ttl_s))) = (log, revoked) {
+                log.add_revocation(id, ttl_s)?;
+            }
             return Ok(Vec::new());
         }
         let revision = self.revision();
         if let Some(log) = log {
-            log.add_commit(revision, &self.states)?;
+            log.add_commit(revision, &self.states, revoked)?;
         }
         self.keys.applied = revision;
         Ok(std::mem::take(&mut self.states))

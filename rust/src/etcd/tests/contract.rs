@@ -697,3 +697,56 @@ async fn compaction(client: &mut Client) {
     };
     assert_eq!(error(client.txn(in_txn).await), compacted);
 }
+
+/// A disk that runs out of room under many writers: each is told what became of its write, and that is so for ever.
+#[test]
+fn on_a_full_disk_every_answer_is_true() {
+    let disk = MemDisk::default();
+    let server = korch_on(&disk, Duration::from_secs(600));
+    runtime().block_on(async {
+        let mut client = server.client().await;
+        let full = (8, "etcdserver: mvcc: database space exceeded".to_owned());
+        let (mut kept, mut lost) = (Vec::new(), Vec::new());
+        for round in 0..30 {
+            disk.set_copies((round % 3 == 1).then_some(100 + 17 * round));
+            let writes = (0..20).map(|number| {
+                let (mut client, key) = (client.clone(), format!("d/{round}/{number}"));
+                async move {
+                    let answer = client.put(put(&key, "some value")).await;
+                    (key, answer)
+                }
+            });
+            for (key, answer) in futures_util::future::join_all(writes).await {
+                match answer {
+                    Ok(_) => kept.push(key),
+                    refused => {
+                        assert_eq!(error(refused), full);
+                        lost.push(key);
+                    }
+                }
+            }
+        }
+        disk.set_copies(None);
+        let store = server.store.clone().unwrap();
+        // A full disk is not asked again at once, and the room that a refused write had is only known by the next that succeeds.
+        while client.put(put("d/last", "1")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.problem(), None);
+        drop(store);
+        assert!(
+            lost.len() > 20 && kept.len() > 100,
+            "{} {}",
+            lost.len(),
+            kept.len()
+        );
+        kept.push("d/last".into());
+        kept.sort();
+        let found = client.range(range("d/", "d0")).await.unwrap();
+        assert_eq!(keys(&found), kept);
+    });
+    drop(server);
+    let crashed = disk.crashed(|_, durable, _| durable.to_vec());
+    let reopened = Store::open_on(Arc::new(crashed), 1 << 20).unwrap();
+    assert!(reopened.get(b"d/last", 0).unwrap().is_some());
+}

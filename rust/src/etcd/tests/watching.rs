@@ -37,7 +37,16 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) async fn open(client: &mut Client) -> Self {
+        Stream::open_with(client, None).await
+    }
+
+    /// Say `first` before the server answers: etcd's head of the answer comes with its first answer.
+    pub(super) async fn open_with(client: &mut Client, first: Option<RequestUnion>) -> Self {
         let (requests, mut receiver) = mpsc::unbounded_channel();
+        if first.is_some() {
+            let request_union = first;
+            requests.send(WatchRequest { request_union }).unwrap();
+        }
         let stream = futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx)).fuse();
         let answers = client.streaming(path::WATCH, stream).await.unwrap();
         Stream {
@@ -62,6 +71,11 @@ impl Stream {
     /// Create a watch and return its id.
     pub(super) async fn create(&mut self, request: WatchCreateRequest) -> i64 {
         self.ask(RequestUnion::Create(request));
+        self.created().await
+    }
+
+    /// Wait for the id of the watch that was asked for.
+    pub(super) async fn created(&mut self) -> i64 {
         loop {
             let answer = self.answers.message().await.unwrap().unwrap();
             if answer.created {
