@@ -38,7 +38,8 @@ def test_kill_9_of_a_writer_loses_nothing_that_was_answered_and_invents_nothing(
     for round_ in range(KILLS):
         writer = python(str(Path(__file__).with_name("writer.py")), str(tmp_path / "store"))
         assert writer.stdout is not None
-        for line, _ in zip(writer.stdout, range(100 + 200 * (round_ % 4)), strict=False):
+        # The range comes first: when it ends no line has been taken for nothing.
+        for _, line in zip(range(100 + 200 * (round_ % 4)), writer.stdout, strict=False):
             key, revision = line.split()
             answered[key] = int(revision)
         writer.send_signal(signal.SIGKILL)
