@@ -55,7 +55,17 @@ def test_exec_over_spdy_carries_input_output_errors_and_exit_code(old: Cluster) 
 
 
 def test_attach_over_spdy_speaks_with_the_running_command(old: Cluster) -> None:
-    assert "heard me" in old.kubectl("attach", "-i", "old", text="me\n")
+    environment = {**os.environ, "KUBECONFIG": str(old.data_dir / "kubeconfig"), "HOME": str(old.root)}
+    command = [BIN / "kubectl", "attach", "-i", "old"]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as attached:
+        assert attached.stdin is not None and attached.stdout is not None
+        try:
+            # The runtime ends an attachment with its input, so that stays open until the answer is here.
+            attached.stdin.write("me\n")
+            attached.stdin.flush()
+            assert "heard me" in attached.stdout.readline()
+        finally:
+            attached.kill()
 
 
 def test_a_refusal_over_spdy_is_a_status(old: Cluster) -> None:
