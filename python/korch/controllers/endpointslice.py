@@ -19,7 +19,7 @@ from korch.client.controller import Controller, Requeue, Watch
 from korch.client.informer import Informers
 from korch.client.protocol import Client, DeleteOptions
 from korch.controllers.services import membership
-from korch.controllers.services.packing import Group, group_for, pack
+from korch.controllers.services.packing import MANAGED_BY, SERVICE_NAME, Group, group_for, keys_of_slices, pack
 from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
 from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
 from korch.controllers.workload.pacing import Pacer
@@ -28,18 +28,11 @@ from korch.runtime.context import Runtime
 Object = dict[str, Any]
 
 MANAGER = "endpointslice-controller.k8s.io"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
-SERVICE_NAME = "kubernetes.io/service-name"
 ZONE = "topology.kubernetes.io/zone"
 ENDPOINTS_MAX = 100
 
 
-def _service_keys(one: Object) -> Iterable[str]:
-    """Map a slice of ours to its Service."""
-    labels = labels_of(one)
-    if labels.get(MANAGED_BY) != MANAGER or not labels.get(SERVICE_NAME):
-        return ()
-    return (f"{namespace_of(one)}/{labels[SERVICE_NAME]}",)
+_service_keys = keys_of_slices(MANAGER)
 
 
 class EndpointSliceController(Controller):

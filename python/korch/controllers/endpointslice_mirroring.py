@@ -8,7 +8,7 @@ election annotation have none; of a subset at most 1000 addresses are mirrored. 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +17,12 @@ from korch.api.gvk import ENDPOINT_SLICES, ENDPOINTS, SERVICES
 from korch.api.meta import annotations_of, at, is_deleting, labels_of, name_of, namespace_of, owner_reference, uid_of
 from korch.client.controller import Controller, Requeue, Watch
 from korch.client.protocol import DeleteOptions
-from korch.controllers.services.packing import Group, group_for, pack
+from korch.controllers.services.packing import MANAGED_BY, SERVICE_NAME, Group, group_for, keys_of_slices, pack
 from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
 
 Object = dict[str, Any]
 
 MANAGER = "endpointslicemirroring-controller.k8s.io"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
-SERVICE_NAME = "kubernetes.io/service-name"
 SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 LEADER = "control-plane.alpha.kubernetes.io/leader"
 ADDRESSES_MAX = 1000
@@ -32,12 +30,7 @@ ADDRESSES_MAX = 1000
 _NOT_MIRRORED = ("endpoints.kubernetes.io/last-change-trigger-time", "kubectl.kubernetes.io/last-applied-configuration")
 
 
-def _mirrored_keys(one: Object) -> Iterable[str]:
-    """Map a slice of ours to the Endpoints that it mirrors."""
-    labels = labels_of(one)
-    if labels.get(MANAGED_BY) != MANAGER or not labels.get(SERVICE_NAME):
-        return ()
-    return (f"{namespace_of(one)}/{labels[SERVICE_NAME]}",)
+_mirrored_keys = keys_of_slices(MANAGER)
 
 
 @dataclass(slots=True)

@@ -7,15 +7,30 @@ Mirrors k8s.io/endpointslice reconciler, reconcileByPortMapping.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from korch.api.meta import at, name_of
+from korch.api.meta import at, labels_of, name_of, namespace_of
 
 Object = dict[str, Any]
+
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+SERVICE_NAME = "kubernetes.io/service-name"
+
+
+def keys_of_slices(manager: str) -> Callable[[Object], Iterable[str]]:
+    """Return what maps a slice to its Service (namespace/name), when `manager` made it; any other to nothing."""
+
+    def keys(one: Object) -> Iterable[str]:
+        labels = labels_of(one)
+        if labels.get(MANAGED_BY) != manager or not labels.get(SERVICE_NAME):
+            return ()
+        return (f"{namespace_of(one)}/{labels[SERVICE_NAME]}",)
+
+    return keys
 
 
 @dataclass(frozen=True, slots=True)
