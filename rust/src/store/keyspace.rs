@@ -86,34 +86,44 @@ impl Keyspace {
         self.chains.get(key)?.at(revision)
     }
 
-    /// The key as it is shared in memory, and its revisions.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<(&Key, &Chain)> {
-        self.chains.get_key_value(key)
-    }
-
-    /// Append `new` to its key's chain and to history. Revisions must arrive in order; the caller moves `applied`.
-    pub(crate) fn apply(&mut self, new: Arc<Revision>) {
+    /// Append the state that `make` gives `key` to its chain and to history; return it, and the live state before. `make` is given
+    /// the key as it is shared in memory and what it has been; nothing has changed when it fails. The key is looked up once,
+    /// because among a million of them that costs more than all the rest. Revisions must arrive in order; the caller moves
+    /// `applied`.
+    pub(crate) fn write<E>(
+        &mut self,
+        key: Key,
+        make: impl FnOnce(&Key, Option<&Chain>) -> std::result::Result<Revision, E>,
+    ) -> std::result::Result<(Arc<Revision>, Option<Arc<Revision>>), E> {
         let mut old = None;
-        match self.chains.entry(new.key.clone()) {
+        let new = match self.chains.entry(key) {
             Entry::Occupied(mut chain) => {
+                let new = Arc::new(make(chain.key(), Some(chain.get()))?);
                 old = chain.get().newest().cloned();
                 chain.get_mut().push(new.clone());
+                new
             }
             Entry::Vacant(vacant) => {
+                let new = Arc::new(make(vacant.key(), None)?);
                 vacant.insert(Chain::new(new.clone()));
+                new
             }
-        }
+        };
         let before = old.as_ref().map(|old| &old.attributes);
         if !before.is_some_and(|before| before.is_shared_with(&new.attributes)) {
             self.index.insert(&new.key, &new.attributes);
         }
         self.leases.attach(&new.key, new.lease);
         if new.modified >= self.floor {
-            self.history.push_back(Change { new, old });
+            self.history.push_back(Change {
+                new: new.clone(),
+                old: old.clone(),
+            });
         }
+        Ok((new, old))
     }
 
-    /// Take back the newest revision of the whole store, which `apply` has just added.
+    /// Take back the newest revision of the whole store, which `write` has just added.
     pub(crate) fn undo(&mut self) {
         let Some(Change { new: gone, .. }) = self.history.pop_back() else {
             return;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, RETIRED};
 use super::error::{Result, StoreError};
 use super::keyspace::Keyspace;
 use super::log::{Log, Sizes, Writer, number_in, segment_name};
@@ -11,8 +11,8 @@ use super::room::{first_segment, is_room};
 use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Uuid, corrupt};
 use super::snapshot;
 
-/// Files that were being written when the process ended; the second is of format 1.
-const UNFINISHED: [&str; 2] = [snapshot::UNFINISHED, "log.tmp"];
+/// Files that were being written, or removed, when the process ended; the second is of format 1.
+const UNFINISHED: [&str; 3] = [snapshot::UNFINISHED, "log.tmp", RETIRED];
 
 /// Lock the directory and rebuild what it holds. Nothing is changed when this fails.
 pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {

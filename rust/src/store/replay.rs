@@ -3,7 +3,6 @@
 //! Reading, checking and decoding a batch needs nothing but bytes; putting it in place needs the state that all batches before it
 //! made. So with two processors a start takes the longer of both instead of their sum.
 
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::attributes::Attributes;
@@ -262,8 +261,7 @@ fn apply(keys: &mut Keyspace, batch: Batch) -> Option<()> {
             Entry::Commit { revision, writes } => {
                 (revision == keys.applied + 1).then_some(())?;
                 for (sub, write) in writes.into_iter().enumerate() {
-                    let state = placed(keys, write, revision, sub as u32)?;
-                    keys.apply(Arc::new(state));
+                    place(keys, write, revision, sub as u32)?;
                 }
                 keys.applied = revision;
             }
@@ -279,12 +277,8 @@ fn apply(keys: &mut Keyspace, batch: Batch) -> Option<()> {
     Some(())
 }
 
-/// The state that a logged write made of its key. None for a deletion of nothing.
-fn placed(keys: &Keyspace, write: Write, revision: u64, sub: u32) -> Option<Revision> {
-    let found = keys.find(&write.key);
-    if write.body.is_none() {
-        found?.1.newest()?;
-    }
+/// Put in place what a logged write made of its key. None for a deletion of nothing.
+fn place(keys: &mut Keyspace, write: Write, revision: u64, sub: u32) -> Option<()> {
     let written = Written {
         modified: revision,
         sub,
@@ -294,5 +288,61 @@ fn placed(keys: &Keyspace, write: Write, revision: u64, sub: u32) -> Option<Revi
     let body = write
         .body
         .map(|body| move |natural| body.into_kind(natural));
-    Some(Revision::after(found, write.key, written, body))
+    let made = keys.write(write.key, |key, chain| {
+        let is_live = chain.is_some_and(|chain| chain.newest().is_some());
+        if body.is_none() && !is_live {
+            return Err(());
+        }
+        Ok(Revision::after(key, chain, written, body))
+    });
+    made.ok().map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A batch that creates `/a`, or updates it, with or without the flag that says which.
+    fn payload(revision: u64, version: u64, has_flag: bool) -> Vec<u8> {
+        let written = Written {
+            modified: revision,
+            sub: 0,
+            lease: 0,
+            attributes: Attributes::default(),
+        };
+        let body = |_| Body::stored(b"{}", None, EventType::natural(version));
+        let mut state = Revision::after(&Key::from(*b"/a"), None, written, Some(body));
+        state.version = version;
+        let mut payload = Vec::new();
+        entry::put_commit(&mut payload, revision, &[Arc::new(state)]);
+        // Behind the kind of entry, its revision and its length stand the flags.
+        let flags = payload.get_mut(3).unwrap();
+        assert_eq!(*flags & 8 != 0, version == 1);
+        if !has_flag {
+            *flags &= !8;
+        }
+        payload
+    }
+
+    #[test]
+    fn a_value_is_framed_for_its_version_whether_the_log_says_so_or_not() {
+        for has_flag in [true, false] {
+            let mut keys = Keyspace::default();
+            for (revision, version) in [(2, 1), (3, 2)] {
+                let entries = decode(&payload(revision, version, has_flag)).unwrap();
+                let batch = Batch {
+                    segment: 1,
+                    offset: 0,
+                    entries,
+                };
+                apply(&mut keys, batch).unwrap();
+                let frame = keys.newest(b"/a").unwrap().body.clone().unwrap();
+                let prefix = EventType::natural(version).prefix();
+                assert!(frame.frame().starts_with(prefix), "{has_flag} {version}");
+                assert_eq!(frame.value(), b"{}");
+            }
+        }
+    }
 }
