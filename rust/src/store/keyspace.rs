@@ -330,38 +330,6 @@ impl Keyspace {
         (states, last)
     }
 
-    /// Take revisions as `retained` gave them, into an empty key space with floor `floor`.
-    pub(crate) fn restore(&mut self, revisions: Vec<Arc<Revision>>, floor: u64, applied: u64) {
-        self.floor = floor;
-        let mut chains: Vec<(Key, Chain)> = Vec::new();
-        for state in revisions {
-            self.index.insert(&state.key, &state.attributes);
-            let new = state.clone();
-            let mut old = None;
-            match chains.last_mut() {
-                Some((key, chain)) if *key == state.key => {
-                    old = chain.newest().cloned();
-                    chain.push(state);
-                }
-                _ => chains.push((state.key.clone(), Chain::new(state))),
-            }
-            if new.modified >= floor {
-                self.history.push_back(Change { new, old });
-            }
-        }
-        for (key, chain) in &chains {
-            self.leases
-                .attach(key, chain.newest().map_or(0, |newest| newest.lease));
-        }
-        // Sorted already, so every node of the tree is filled.
-        self.chains = BTreeMap::from_iter(chains);
-        self.history
-            .make_contiguous()
-            .sort_by_key(|change| (change.new.modified, change.new.sub));
-        self.applied = applied;
-        self.published = applied;
-    }
-
     pub(crate) fn key_count(&self) -> usize {
         self.chains.len()
     }
@@ -372,6 +340,63 @@ impl Keyspace {
 
     pub(crate) fn index_len(&self) -> usize {
         self.index.len()
+    }
+}
+
+/// A key space being put together out of revisions as `retained` gave them.
+#[derive(Debug, Default)]
+pub(crate) struct Restoring {
+    index: Index,
+    chains: Vec<(Key, Chain)>,
+    /// With where it stands in history beside it: sorting a million of them must not follow a pointer for every comparison.
+    history: Vec<(u64, u32, Change)>,
+}
+
+impl Restoring {
+    pub(crate) fn add(&mut self, state: Arc<Revision>) {
+        let (modified, sub, new) = (state.modified, state.sub, state.clone());
+        let mut old = None;
+        match self.chains.last_mut() {
+            Some((key, chain)) if *key == state.key => {
+                old = chain.newest().cloned();
+                self.index.insert(&state.key, &state.attributes);
+                chain.push(state);
+            }
+            _ => {
+                self.index.insert(&state.key, &state.attributes);
+                self.chains.push((state.key.clone(), Chain::new(state)));
+            }
+        }
+        self.history.push((modified, sub, Change { new, old }));
+    }
+
+    /// The key space at revision `applied` with compaction floor `floor`, and `leases`: ids, and seconds to live.
+    pub(crate) fn finish(mut self, leases: &[(i64, i64)], floor: u64, applied: u64) -> Keyspace {
+        let mut keys = Keyspace {
+            index: self.index,
+            floor,
+            applied,
+            published: applied,
+            ..Keyspace::default()
+        };
+        for (id, ttl_s) in leases {
+            keys.leases.grant(*id, *ttl_s, None);
+        }
+        for (key, chain) in &self.chains {
+            let lease = chain.newest().map_or(0, |newest| newest.lease);
+            keys.leases.attach(key, lease);
+        }
+        // Sorted already, so every node of the tree is filled.
+        keys.chains = BTreeMap::from_iter(self.chains);
+        self.history.retain(|(modified, ..)| *modified >= floor);
+        self.history
+            .sort_unstable_by_key(|(modified, sub, _)| (*modified, *sub));
+        keys.history = self
+            .history
+            .into_iter()
+            .map(|(.., change)| change)
+            .collect();
+        keys
     }
 }
 

@@ -12,7 +12,7 @@ use super::chain::Chain;
 use super::error::{Result, StoreError};
 use super::event::EventType;
 use super::face::Store;
-use super::keyspace::Keyspace;
+use super::keyspace::Restoring;
 use super::revision::{Body, Key, Revision, Written};
 use super::write;
 
@@ -74,12 +74,12 @@ impl Store {
         items: impl IntoIterator<Item = Foreign<'a>>,
         revision: u64,
     ) -> Vec<u64> {
-        let mut keys = Keyspace::default();
-        let states: Vec<_> = items
-            .into_iter()
-            .map(|foreign| Arc::new(revision_of(&foreign.key.into(), None, foreign, 0)))
-            .collect();
-        keys.restore(states, revision, revision);
+        let mut restoring = Restoring::default();
+        for foreign in items {
+            let state = revision_of(&foreign.key.into(), None, foreign, 0);
+            restoring.add(Arc::new(state));
+        }
+        let keys = restoring.finish(&[], revision, revision);
         let mut state = write(&self.core.state);
         state.keys = keys;
         self.core.note_published(&state);

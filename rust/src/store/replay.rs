@@ -11,6 +11,7 @@ use super::disk::Disk;
 use super::entry::{self, next_entry};
 use super::error::Result;
 use super::event::EventType;
+use super::heap::Ahead;
 use super::keyspace::Keyspace;
 use super::log::segment_name;
 use super::revision::{Body, Key, Revision, Written};
@@ -86,6 +87,7 @@ pub(crate) fn replay(
                 sender,
                 part: Vec::new(),
                 bytes: 0,
+                ahead: Ahead::default(),
             };
             let read = read(disk, position, numbers, &mut out);
             out.send();
@@ -120,6 +122,7 @@ struct Outbox {
     sender: SyncSender<Vec<Batch>>,
     part: Vec<Batch>,
     bytes: usize,
+    ahead: Ahead,
 }
 
 impl Outbox {
@@ -197,7 +200,8 @@ fn read_segment(
             let reason = "a batch does not continue the one before it";
             return Err(corrupt(&name, offset, reason));
         }
-        let entries = decode(batch.payload).ok_or_else(|| discontinuous(number, offset))?;
+        let entries =
+            decode(batch.payload, &mut out.ahead).ok_or_else(|| discontinuous(number, offset))?;
         let decoded = Batch {
             segment: number,
             offset,
@@ -224,14 +228,17 @@ fn is_unused(bytes: &[u8], offset: usize) -> bool {
     rest.iter().all(|byte| *byte == 0)
 }
 
-fn decode(payload: &[u8]) -> Option<Vec<Entry>> {
+fn decode(payload: &[u8], ahead: &mut Ahead) -> Option<Vec<Entry>> {
     let mut reader = Reader::new(payload);
     let mut entries = Vec::new();
     while !reader.is_empty() {
         entries.push(match next_entry(&mut reader)? {
             entry::Entry::Commit { revision, writes } => Entry::Commit {
                 revision,
-                writes: writes.into_iter().map(Write::made).collect(),
+                writes: writes
+                    .into_iter()
+                    .map(|write| Write::made(write, ahead))
+                    .collect(),
             },
             entry::Entry::Compaction { revision } => Entry::Compaction(revision),
             entry::Entry::Grant { id, ttl_s } => Entry::Grant { id, ttl_s },
@@ -242,7 +249,8 @@ fn decode(payload: &[u8]) -> Option<Vec<Entry>> {
 }
 
 impl Write {
-    fn made(write: entry::Write<'_>) -> Self {
+    fn made(write: entry::Write<'_>, ahead: &mut Ahead) -> Self {
+        ahead.spend(write.key.len() + write.body.map_or(0, |(value, _)| value.len()));
         let kind = EventType::natural(if write.is_first { 1 } else { 2 });
         let framed = |(value, splice)| Body::stored(value, splice, kind);
         Write {
@@ -331,7 +339,8 @@ mod tests {
         for has_flag in [true, false] {
             let mut keys = Keyspace::default();
             for (revision, version) in [(2, 1), (3, 2)] {
-                let entries = decode(&payload(revision, version, has_flag)).unwrap();
+                let entries =
+                    decode(&payload(revision, version, has_flag), &mut Ahead::default()).unwrap();
                 let batch = Batch {
                     segment: 1,
                     offset: 0,

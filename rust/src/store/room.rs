@@ -21,7 +21,7 @@ const FIRST_PART: u64 = 256;
 /// Segments up to this length are filled at once.
 const FILLED_AT_ONCE: u64 = 256 << 10;
 /// Below this many bytes a batch, on average, filling pays.
-const SMALL_BATCH: u64 = 16 << 10;
+const SMALL_BATCH: u64 = 8 << 10;
 /// How much is filled at a time later, and synced.
 const PIECE: u64 = 256 << 10;
 /// How long a full disk is not asked again.
@@ -234,8 +234,8 @@ impl Room {
             let Some(segment) = &mut ready.segment else {
                 return;
             };
-            let filled = segment.file.zero(offset, capacity.min(offset + PIECE));
-            if filled.is_err() || !is_worth_it {
+            let end = capacity.min(offset + PIECE);
+            if !is_worth_it || segment.file.zero(offset, end).is_err() {
                 return;
             }
             drop(ready);
