@@ -136,6 +136,12 @@ impl Txn<'_> {
         Ok(())
     }
 
+    /// Fails with FutureRevision or Compacted unless a read may name `revision`; 0 stands for the newest.
+    pub fn require_readable(&self, revision: u64) -> Result<()> {
+        let newest = self.keys.applied;
+        self.keys.readable_upto(revision, newest).map(|_| ())
+    }
+
     pub(crate) fn keys(&self) -> &Keyspace {
         self.keys
     }
