@@ -125,7 +125,7 @@ class Store:
         """Forget history below `revision`; deleted keys vanish. GIL released, and in steps, so that nobody else waits long.
         Raises FutureRevision, StoreFull."""
     def snapshot_after(self, bytes: int) -> None:
-        """Have a snapshot written when the log has more than so many bytes (64 MiB unless set) and is longer than it is worth."""
+        """Have a snapshot written when the log has more than so many bytes (256 MiB unless set)."""
     def lease_grant(self, lease_id: int, ttl_s: int, now_ms: int) -> int:
         """Grant a lease, with an unused id for 0; return its id. Raises LeaseExists, StoreFull."""
     def lease_revoke(self, lease_id: int) -> int:

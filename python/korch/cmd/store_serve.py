@@ -13,8 +13,6 @@ import click
 from korch._core import native
 from korch.runtime.log import configure, get_logger
 
-# The log is replaced by a snapshot when it is longer than this, and twice as long as the last snapshot.
-SNAPSHOT_LOG_BYTES_MIN = 64 << 20
 _CHECK_EVERY_S = 5.0
 _STOP_GRACE_S = 2.0
 
@@ -80,19 +78,15 @@ def serve(
     )
     try:
         log.info("etcd API served", addresses=front.start(), revision=store.revision())
+        failures = 0
         while not stopping.wait(_CHECK_EVERY_S):
-            _shorten(store)
+            if (found := store.stats()["snapshot_failures"]) > failures:
+                log.error("no snapshot could be written, the log keeps growing", failures=found)
+                failures = found
         log.info("stopping")
     finally:
         front.stop(int(_STOP_GRACE_S * 1000))
         store.close()
-
-
-def _shorten(store: native.Store) -> None:
-    """Replace a log that has grown long by a snapshot. Blocks on the disk; clients are served meanwhile."""
-    stats = store.stats()
-    if stats["log_bytes"] > max(SNAPSHOT_LOG_BYTES_MIN, 2 * stats["snapshot_bytes"]):
-        log.info("snapshot written", revision=store.snapshot(), log_bytes=stats["log_bytes"])
 
 
 def _address(given: str) -> str:

@@ -8,19 +8,20 @@ Mirrors upstream pkg/controller/endpointslice and k8s.io/endpointslice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
-from korch.api.errors import ApiError, NotFound
+from korch.api.errors import ApiError
 from korch.api.gvk import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from korch.api.meta import at, is_deleting, key_of, labels_of, name_of, namespace_of, owner_reference, owner_references, uid_of
 from korch.api.pods import is_ready
-from korch.client.controller import Controller, Requeue, Watch
+from korch.client.controller import Requeue, Watch
 from korch.client.informer import Informers
-from korch.client.protocol import Client, DeleteOptions
+from korch.client.protocol import Client
 from korch.controllers.services import membership
 from korch.controllers.services.packing import MANAGED_BY, SERVICE_NAME, Group, group_for, keys_of_slices, pack
-from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
+from korch.controllers.services.slices import SliceController
+from korch.controllers.workload.controller import decode_object, same_key
 from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
 from korch.controllers.workload.pacing import Pacer
 from korch.runtime.context import Runtime
@@ -35,7 +36,7 @@ ENDPOINTS_MAX = 100
 _service_keys = keys_of_slices(MANAGER)
 
 
-class EndpointSliceController(Controller):
+class EndpointSliceController(SliceController):
     """Reconciles the slices of one Service a key."""
 
     name = "endpointslice-controller"
@@ -74,65 +75,31 @@ class EndpointSliceController(Controller):
         for one in slices:
             name = name_of(one)
             if name in packing.deletes:
-                await self._delete(key, one)
+                await self.delete_slice(key, one)
             elif name in packing.updates or labels_of(one) != labels or not _is_owned(one, service):
                 await self._update(key, service, one, packing.updates.get(name), labels)
         for group, endpoints in packing.creates:
-            await self._create(key, service, group, endpoints, labels)
+            await self._told(service, self.create_slice(key, service, SERVICES, group, endpoints, {"labels": labels}))
         return None
 
     def _nodes_of(self, pods: Sequence[Object]) -> list[Object]:
         names = sorted({name for pod in pods if (name := at(pod, "spec", "nodeName"))})
         return [node for name in names if (node := self.informer(NODES).get_by_key(name)) is not None]
 
-    async def _create(self, key: str, service: Object, group: Group, endpoints: list[Object], labels: dict[str, str]) -> None:
-        metadata = {
-            "generateName": f"{name_of(service)}-",
-            "namespace": namespace_of(service),
-            "labels": labels,
-            "ownerReferences": [owner_reference(service, SERVICES.kind, SERVICES.api_version)],
-        }
-        body = {
-            "apiVersion": ENDPOINT_SLICES.api_version,
-            "kind": ENDPOINT_SLICES.kind,
-            "metadata": metadata,
-            "addressType": group.family,
-            "ports": group.port_list(),
-            "endpoints": endpoints,
-        }
-        try:
-            self.wrote(key, ENDPOINT_SLICES, await self.client.create(ENDPOINT_SLICES, body, namespace=namespace_of(service)))
-        except ApiError as error:
-            if is_namespace_ending(error):
-                return
-            self._tell(service, error)
-            raise
-
     async def _update(self, key: str, service: Object, one: Object, endpoints: list[Object] | None, labels: dict[str, str]) -> None:
         owners = owner_references(one)
         if not _is_owned(one, service):
             owners = [*owners, owner_reference(service, SERVICES.kind, SERVICES.api_version)]
-        body = {**one, "metadata": {**one["metadata"], "labels": labels, "ownerReferences": owners}}
-        if endpoints is not None:
-            body["endpoints"] = endpoints
+        await self._told(service, self.update_slice(key, one, endpoints, {"labels": labels, "ownerReferences": owners}))
+
+    async def _told(self, service: Object, write: Awaitable[None]) -> None:
+        """Await a write, and tell of its failure by an event."""
         try:
-            stored = await self.client.update(ENDPOINT_SLICES, body, name=name_of(one), namespace=namespace_of(one))
+            await write
         except ApiError as error:
-            self._tell(service, error)
+            message = f"Error updating Endpoint Slices for Service {key_of(service)}: {error.message}"
+            self.recorder.event(service, "Warning", "FailedToUpdateEndpointSlices", message)
             raise
-        self.wrote(key, ENDPOINT_SLICES, stored)
-
-    async def _delete(self, key: str, one: Object) -> None:
-        options = DeleteOptions(uid=uid_of(one))
-        try:
-            stored = await self.client.delete(ENDPOINT_SLICES, name_of(one), namespace=namespace_of(one), options=options)
-        except NotFound:
-            return
-        self.wrote(key, ENDPOINT_SLICES, stored)
-
-    def _tell(self, service: Object, error: ApiError) -> None:
-        message = f"Error updating Endpoint Slices for Service {key_of(service)}: {error.message}"
-        self.recorder.event(service, "Warning", "FailedToUpdateEndpointSlices", message)
 
 
 def _is_owned(one: Object, service: Object) -> bool:

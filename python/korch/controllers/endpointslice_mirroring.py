@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from korch.api.errors import ApiError, NotFound
 from korch.api.gvk import ENDPOINT_SLICES, ENDPOINTS, SERVICES
-from korch.api.meta import annotations_of, at, is_deleting, labels_of, name_of, namespace_of, owner_reference, uid_of
-from korch.client.controller import Controller, Requeue, Watch
-from korch.client.protocol import DeleteOptions
+from korch.api.meta import annotations_of, at, is_deleting, labels_of, name_of
+from korch.client.controller import Requeue, Watch
 from korch.controllers.services.packing import MANAGED_BY, SERVICE_NAME, Group, group_for, keys_of_slices, pack
-from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
+from korch.controllers.services.slices import SliceController
+from korch.controllers.workload.controller import decode_object, same_key
 
 Object = dict[str, Any]
 
@@ -42,7 +41,7 @@ class Mirror:
     too_many: int = 0
 
 
-class EndpointSliceMirroringController(Controller):
+class EndpointSliceMirroringController(SliceController):
     """Reconciles the slices that mirror one Endpoints object a key."""
 
     name = "endpointslice-mirroring-controller"
@@ -59,7 +58,7 @@ class EndpointSliceMirroringController(Controller):
         slices = [one for one in self.informer(ENDPOINT_SLICES).by_index("mirrored", key) if not is_deleting(one)]
         if endpoints is None or service is None or not is_mirrored(endpoints, service):
             for one in slices:
-                await self._delete(key, one)
+                await self.delete_slice(key, one)
             return None
         mirror = plan(endpoints.get("subsets") or ())
         self._tell(endpoints, mirror)
@@ -68,11 +67,11 @@ class EndpointSliceMirroringController(Controller):
         for one in slices:
             name = name_of(one)
             if name in packing.deletes:
-                await self._delete(key, one)
+                await self.delete_slice(key, one)
             elif name in packing.updates or not _says(one, metadata):
-                await self._update(key, one, packing.updates.get(name), metadata)
+                await self.update_slice(key, one, packing.updates.get(name), metadata)
         for group, members in packing.creates:
-            await self._create(key, endpoints, group, members, metadata)
+            await self.create_slice(key, endpoints, ENDPOINTS, group, members, metadata)
         return None
 
     def _tell(self, endpoints: Object, mirror: Mirror) -> None:
@@ -84,40 +83,6 @@ class EndpointSliceMirroringController(Controller):
             most = f"A max of {ADDRESSES_MAX} addresses can be mirrored to EndpointSlices per Endpoints subset."
             message = f"{most} {skipped} addresses were skipped"
             self.recorder.event(endpoints, "Warning", "TooManyAddressesToMirror", message)
-
-    async def _create(self, key: str, endpoints: Object, group: Group, members: list[Object], metadata: Object) -> None:
-        body = {
-            "apiVersion": ENDPOINT_SLICES.api_version,
-            "kind": ENDPOINT_SLICES.kind,
-            "metadata": {
-                "generateName": f"{name_of(endpoints)}-",
-                "namespace": namespace_of(endpoints),
-                "ownerReferences": [owner_reference(endpoints, ENDPOINTS.kind, ENDPOINTS.api_version)],
-                **metadata,
-            },
-            "addressType": group.family,
-            "ports": group.port_list(),
-            "endpoints": members,
-        }
-        try:
-            self.wrote(key, ENDPOINT_SLICES, await self.client.create(ENDPOINT_SLICES, body, namespace=namespace_of(endpoints)))
-        except ApiError as error:
-            if not is_namespace_ending(error):
-                raise
-
-    async def _update(self, key: str, one: Object, members: list[Object] | None, metadata: Object) -> None:
-        body = {**one, "metadata": {**one["metadata"], **metadata}}
-        if members is not None:
-            body["endpoints"] = members
-        self.wrote(key, ENDPOINT_SLICES, await self.client.update(ENDPOINT_SLICES, body, name=name_of(one), namespace=namespace_of(one)))
-
-    async def _delete(self, key: str, one: Object) -> None:
-        options = DeleteOptions(uid=uid_of(one))
-        try:
-            stored = await self.client.delete(ENDPOINT_SLICES, name_of(one), namespace=namespace_of(one), options=options)
-        except NotFound:
-            return
-        self.wrote(key, ENDPOINT_SLICES, stored)
 
 
 def is_mirrored(endpoints: Object, service: Object) -> bool:

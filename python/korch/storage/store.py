@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 log = get_logger("storage")
 
 COMPACTION_INTERVAL_S = 300.0
-# A snapshot is written when the log holds more than this and is longer than it is worth; see `native.Store.snapshot_after`.
-LOG_BYTES_MAX = 64 << 20
+# A longer log is replaced by a snapshot; see `native.Store.snapshot_after`.
+LOG_BYTES_MAX = 256 << 20
 # In memory, compaction proceeds in steps on the event loop, so that it stays responsive.
 _COMPACTION_STEP = 2_000
 # A revision that is not reached.

@@ -109,11 +109,10 @@ impl<'a> Writes<'a> {
         })
     }
 
-    fn add_deletes(&mut self, other: Writes<'a>) -> BTreeSet<&'a [u8]> {
+    fn add_deletes(&mut self, other: Writes<'a>) {
         for (start, ends) in other.deletes {
             self.deletes.entry(start).or_default().extend(ends);
         }
-        other.puts
     }
 
     fn add_put(&mut self, key: &'a [u8]) -> Result<()> {
@@ -124,7 +123,7 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Collect the writes of one branch. The two branches of a nested transaction exclude each other, so both may put one key.
+/// Collect the writes of one branch. The two branches of a nested transaction exclude each other, so both may write one key.
 fn writes(ops: &[RequestOp]) -> Result<Writes<'_>> {
     let mut all = Writes::default();
     for op in ops {
@@ -139,15 +138,16 @@ fn writes(ops: &[RequestOp]) -> Result<Writes<'_>> {
         };
         let then = writes(&request.success)?;
         let otherwise = writes(&request.failure)?;
-        let then = all.add_deletes(then);
-        for key in &then {
+        for key in &then.puts {
             all.add_put(key)?;
         }
-        for key in all.add_deletes(otherwise) {
-            if all.deletes(key) || (!all.puts.insert(key) && !then.contains(key)) {
+        for key in &otherwise.puts {
+            if all.deletes(key) || (!all.puts.insert(key) && !then.puts.contains(key)) {
                 return Err(status::DUPLICATE_KEY);
             }
         }
+        all.add_deletes(then);
+        all.add_deletes(otherwise);
     }
     for op in ops {
         if let Some(Request::Put(request)) = &op.request {
@@ -220,6 +220,8 @@ mod tests {
             vec![put_of("c"), delete_of("a", "c")],
             vec![delete_of("a", "c"), delete_of("b", "d")],
             vec![nested(vec![put_of("a")], vec![put_of("a")])],
+            vec![nested(vec![delete_of("a", "b")], vec![put_of("a")])],
+            vec![nested(vec![put_of("a")], vec![delete_of("a", "")])],
         ];
         for ops in fine {
             assert_eq!(checked(ops.clone()), Ok(()), "{ops:?}");

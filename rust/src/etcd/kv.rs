@@ -91,8 +91,8 @@ pub(super) fn txn(server: &Arc<Server>, request: &TxnRequest) -> Result<Reply> {
     let (revision, answer) = transact(server, |txn| {
         // Every comparison, nested ones too, is made before anything is written.
         let path = compare::path(txn, request);
-        let before = txn.revision();
-        execute(txn, request, &mut path.into_iter(), before)
+        check(txn, request, &path)?;
+        execute(txn, request, &mut path.into_iter())
     })?;
     let answer = answer::framed(&answer, &server.identity())?;
     Ok(Reply::After(revision, answer))
@@ -134,32 +134,69 @@ fn transact<T>(server: &Server, body: impl FnOnce(&mut Txn<'_>) -> Result<T>) ->
     }
 }
 
-/// Carry out the branch of `request` that the next step of `path` names. `before` is the newest revision that reads may name.
+/// Refuse what the operations on `path` ask for in vain: all puts are looked at first and then all ranges, as etcd does.
+fn check(txn: &Txn<'_>, request: &TxnRequest, path: &[bool]) -> Result<()> {
+    let mut ops = Vec::new();
+    add_ops(request, &mut path.iter().copied(), &mut ops);
+    for op in &ops {
+        if let Request::Put(request) = op {
+            let needs_key = request.ignore_value || request.ignore_lease;
+            if needs_key && txn.get(&request.key).is_none() {
+                return Err(status::KEY_NOT_FOUND);
+            }
+            txn.require_lease(request.lease)?;
+        }
+    }
+    for op in &ops {
+        if let Request::Range(request) = op {
+            let revision = u64::try_from(request.revision).unwrap_or_default();
+            txn.require_readable(revision)?;
+        }
+    }
+    Ok(())
+}
+
+fn branch(request: &TxnRequest, succeeded: bool) -> &[RequestOp] {
+    if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    }
+}
+
+/// The operations on `path`, those of nested transactions among them.
+fn add_ops<'a>(
+    request: &'a TxnRequest,
+    path: &mut impl Iterator<Item = bool>,
+    ops: &mut Vec<&'a Request>,
+) {
+    for op in branch(request, path.next().unwrap_or_default()) {
+        match &op.request {
+            Some(Request::Txn(nested)) => add_ops(nested, path, ops),
+            Some(other) => ops.push(other),
+            None => {}
+        }
+    }
+}
+
+/// Carry out the branch of `request` that the next step of `path` names.
 fn execute(
     txn: &mut Txn<'_>,
     request: &TxnRequest,
     path: &mut impl Iterator<Item = bool>,
-    before: u64,
 ) -> Result<TxnAnswer> {
     let succeeded = path.next().unwrap_or_default();
-    let ops = if succeeded {
-        &request.success
-    } else {
-        &request.failure
-    };
+    let ops = branch(request, succeeded);
     let mut answers = Vec::with_capacity(ops.len());
     for RequestOp { request } in ops {
         answers.push(match request {
-            Some(Request::Range(request)) if request.revision > before as i64 => {
-                return Err(status::FUTURE_REVISION);
-            }
             Some(Request::Range(request)) => OpAnswer::Range(read(&*txn, request)?),
             Some(Request::Put(request)) => OpAnswer::Put(put_in(txn, request)?),
             Some(Request::DeleteRange(request)) => OpAnswer::Delete(delete_in(txn, request)?),
             Some(Request::Txn(request)) => OpAnswer::Txn(TxnAnswer {
                 // As with etcd, only the whole transaction says at which revision it was carried out.
                 revision: 0,
-                ..execute(txn, request, path, before)?
+                ..execute(txn, request, path)?
             }),
             None => return Err(status::KEY_NOT_FOUND),
         });
@@ -223,12 +260,13 @@ fn read(view: &impl View, request: &RangeRequest) -> Result<RangeAnswer> {
         });
     }
     let is_plain = request.sort_order == SortOrder::None as i32 && !has_bounds(request);
-    let page = view.span(
-        &request.key,
-        &request.range_end,
-        if is_plain { limit } else { 0 },
-        pinned,
-    )?;
+    // As with etcd, a target without an order sorts what the limit lets through and one more.
+    let fetched = match limit {
+        0 => 0,
+        _ if !is_plain => 0,
+        _ => limit + usize::from(request.sort_target() != SortTarget::Key),
+    };
+    let page = view.span(&request.key, &request.range_end, fetched, pinned)?;
     let remaining = u64::try_from(page.remaining).unwrap_or_default();
     let mut answer = RangeAnswer {
         revision: present.max(page.revision),

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::error::{Result, StoreError};
 use super::face::Store;
-use super::keyspace::Keyspace;
 use super::mem_disk::MemDisk;
 use super::room::first_segment;
 use super::segment::{self, FORMAT_VERSION};
@@ -84,14 +83,14 @@ impl Store {
             let disk = Arc::new(ReadOnly::new(RealDisk::new(path)?));
             for name in disk.list()? {
                 if snapshot::revision_in(&name).is_some() {
-                    snapshot::load(&*disk, &name)?;
+                    snapshot::load(&*disk, &name, drop)?;
                 }
             }
             return Store::open_on(disk, super::log::SEGMENT_BYTES);
         }
         let store = Store::in_memory();
         let (disk, name) = parted(path)?;
-        let keys = loaded(&disk, &name)?;
+        let (_, keys) = recovery::restored(&disk, &name)?;
         let mut state = super::write(&store.core.state);
         state.keys = keys;
         store.core.note_published(&state);
@@ -103,7 +102,7 @@ impl Store {
 /// Make `directory`, which must hold no store yet, out of the backup at `file`; return its revision. Fails with Corrupt, Invalid.
 pub fn restore(file: &Path, directory: &Path) -> Result<u64> {
     let (source, name) = parted(file)?;
-    let loaded = snapshot::load(&source, &name)?;
+    let loaded = snapshot::load(&source, &name, drop)?;
     let header = loaded.header;
     if header.segment != 1 {
         let text = format!(
@@ -152,16 +151,6 @@ fn write_files(disk: &RealDisk, file: &Path, header: &snapshot::Header) -> Resul
     disk.rename(snapshot::UNFINISHED, &snapshot::name(header.revision))?;
     disk.sync_directory()?;
     Ok(())
-}
-
-fn loaded(disk: &dyn Disk, name: &str) -> Result<Keyspace> {
-    let loaded = snapshot::load(disk, name)?;
-    let mut keys = Keyspace::default();
-    for (id, ttl_s) in loaded.leases {
-        keys.leases.grant(id, ttl_s, None);
-    }
-    keys.restore(loaded.states, loaded.header.floor, loaded.header.revision);
-    Ok(keys)
 }
 
 /// The directory of a file, and its name there.

@@ -35,7 +35,7 @@ pub trait Disk: Debug + Send + Sync {
     fn reopen(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Remove a file that may be long, without keeping the disk from others for long.
+    /// Remove a file that may be long, without keeping the disk from others for long. What a crash leaves of it is called `RETIRED`.
     fn retire(&self, name: &str) -> io::Result<()> {
         self.remove(name)
     }
@@ -83,6 +83,9 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 }
 
 static ZEROS: &[u8] = &[0; 256 << 10];
+
+/// What a file is called while it is removed piece by piece.
+pub(crate) const RETIRED: &str = "retired.tmp";
 
 /// How much of a long file is written, or removed, at a time.
 const PIECE: u64 = 1 << 20;
@@ -187,7 +190,9 @@ impl Disk for RealDisk {
     }
 
     fn retire(&self, name: &str) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(self.path(name))?;
+        // Whoever looks at the directory should not take what is left for damage.
+        self.rename(name, RETIRED)?;
+        let file = OpenOptions::new().write(true).open(self.path(RETIRED))?;
         let mut length = file.metadata()?.len();
         while length > REMOVED_PIECE {
             length -= REMOVED_PIECE;
@@ -196,7 +201,7 @@ impl Disk for RealDisk {
             file.sync_data()?;
             std::thread::sleep(began.elapsed());
         }
-        self.remove(name)
+        self.remove(RETIRED)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -285,5 +290,66 @@ impl DiskFile for RealFile {
         self.sync()?;
         std::thread::sleep(began.elapsed());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> RealDisk {
+        let directory = std::env::temp_dir().join(format!("korch-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        RealDisk::new(&directory).unwrap()
+    }
+
+    #[test]
+    fn writes_of_any_length_at_any_offset_stand_where_they_were_put() {
+        let disk = scratch("writes");
+        let page = PAGE as usize;
+        let mut file = disk.create("file").unwrap();
+        let mut expected = Vec::new();
+        let lengths = [
+            52,
+            1,
+            page - 53,
+            page,
+            3 * page,
+            5,
+            7 * page + 1,
+            page - 6,
+            100,
+        ];
+        for (number, length) in lengths.into_iter().enumerate() {
+            let bytes = vec![number as u8 + 1; length];
+            file.write_at(expected.len() as u64, &bytes).unwrap();
+            expected.extend(bytes);
+        }
+        file.zero(page as u64 - 3, 2 * page as u64 + 5).unwrap();
+        expected[page - 3..2 * page + 5].fill(0);
+        file.settle().unwrap();
+        file.sync().unwrap();
+        let mut found = Vec::new();
+        disk.read_into("file", &mut found).unwrap();
+        assert_eq!(found, expected);
+        std::fs::remove_dir_all(&disk.directory).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_retired_is_gone_however_long_it_was() {
+        let disk = scratch("retired");
+        for length in [0, REMOVED_PIECE, 3 * REMOVED_PIECE + 1] {
+            let file = disk.create("file").unwrap();
+            File::options()
+                .write(true)
+                .open(disk.path("file"))
+                .and_then(|file| file.set_len(length))
+                .unwrap();
+            drop(file);
+            disk.retire("file").unwrap();
+            assert_eq!(disk.list().unwrap(), Vec::<String>::new(), "{length}");
+        }
+        assert!(disk.retire("file").is_err());
+        std::fs::remove_dir_all(&disk.directory).unwrap();
     }
 }

@@ -86,34 +86,44 @@ impl Keyspace {
         self.chains.get(key)?.at(revision)
     }
 
-    /// The key as it is shared in memory, and its revisions.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<(&Key, &Chain)> {
-        self.chains.get_key_value(key)
-    }
-
-    /// Append `new` to its key's chain and to history. Revisions must arrive in order; the caller moves `applied`.
-    pub(crate) fn apply(&mut self, new: Arc<Revision>) {
+    /// Append the state that `make` gives `key` to its chain and to history; return it, and the live state before. `make` is given
+    /// the key as it is shared in memory and what it has been; nothing has changed when it fails. The key is looked up once,
+    /// because among a million of them that costs more than all the rest. Revisions must arrive in order; the caller moves
+    /// `applied`.
+    pub(crate) fn write<E>(
+        &mut self,
+        key: Key,
+        make: impl FnOnce(&Key, Option<&Chain>) -> std::result::Result<Revision, E>,
+    ) -> std::result::Result<(Arc<Revision>, Option<Arc<Revision>>), E> {
         let mut old = None;
-        match self.chains.entry(new.key.clone()) {
+        let new = match self.chains.entry(key) {
             Entry::Occupied(mut chain) => {
+                let new = Arc::new(make(chain.key(), Some(chain.get()))?);
                 old = chain.get().newest().cloned();
                 chain.get_mut().push(new.clone());
+                new
             }
             Entry::Vacant(vacant) => {
+                let new = Arc::new(make(vacant.key(), None)?);
                 vacant.insert(Chain::new(new.clone()));
+                new
             }
-        }
+        };
         let before = old.as_ref().map(|old| &old.attributes);
         if !before.is_some_and(|before| before.is_shared_with(&new.attributes)) {
             self.index.insert(&new.key, &new.attributes);
         }
         self.leases.attach(&new.key, new.lease);
         if new.modified >= self.floor {
-            self.history.push_back(Change { new, old });
+            self.history.push_back(Change {
+                new: new.clone(),
+                old: old.clone(),
+            });
         }
+        Ok((new, old))
     }
 
-    /// Take back the newest revision of the whole store, which `apply` has just added.
+    /// Take back the newest revision of the whole store, which `write` has just added.
     pub(crate) fn undo(&mut self) {
         let Some(Change { new: gone, .. }) = self.history.pop_back() else {
             return;
@@ -320,38 +330,6 @@ impl Keyspace {
         (states, last)
     }
 
-    /// Take revisions as `retained` gave them, into an empty key space with floor `floor`.
-    pub(crate) fn restore(&mut self, revisions: Vec<Arc<Revision>>, floor: u64, applied: u64) {
-        self.floor = floor;
-        let mut chains: Vec<(Key, Chain)> = Vec::new();
-        for state in revisions {
-            self.index.insert(&state.key, &state.attributes);
-            let new = state.clone();
-            let mut old = None;
-            match chains.last_mut() {
-                Some((key, chain)) if *key == state.key => {
-                    old = chain.newest().cloned();
-                    chain.push(state);
-                }
-                _ => chains.push((state.key.clone(), Chain::new(state))),
-            }
-            if new.modified >= floor {
-                self.history.push_back(Change { new, old });
-            }
-        }
-        for (key, chain) in &chains {
-            self.leases
-                .attach(key, chain.newest().map_or(0, |newest| newest.lease));
-        }
-        // Sorted already, so every node of the tree is filled.
-        self.chains = BTreeMap::from_iter(chains);
-        self.history
-            .make_contiguous()
-            .sort_by_key(|change| (change.new.modified, change.new.sub));
-        self.applied = applied;
-        self.published = applied;
-    }
-
     pub(crate) fn key_count(&self) -> usize {
         self.chains.len()
     }
@@ -362,6 +340,63 @@ impl Keyspace {
 
     pub(crate) fn index_len(&self) -> usize {
         self.index.len()
+    }
+}
+
+/// A key space being put together out of revisions as `retained` gave them.
+#[derive(Debug, Default)]
+pub(crate) struct Restoring {
+    index: Index,
+    chains: Vec<(Key, Chain)>,
+    /// With where it stands in history beside it: sorting a million of them must not follow a pointer for every comparison.
+    history: Vec<(u64, u32, Change)>,
+}
+
+impl Restoring {
+    pub(crate) fn add(&mut self, state: Arc<Revision>) {
+        let (modified, sub, new) = (state.modified, state.sub, state.clone());
+        let mut old = None;
+        match self.chains.last_mut() {
+            Some((key, chain)) if *key == state.key => {
+                old = chain.newest().cloned();
+                self.index.insert(&state.key, &state.attributes);
+                chain.push(state);
+            }
+            _ => {
+                self.index.insert(&state.key, &state.attributes);
+                self.chains.push((state.key.clone(), Chain::new(state)));
+            }
+        }
+        self.history.push((modified, sub, Change { new, old }));
+    }
+
+    /// The key space at revision `applied` with compaction floor `floor`, and `leases`: ids, and seconds to live.
+    pub(crate) fn finish(mut self, leases: &[(i64, i64)], floor: u64, applied: u64) -> Keyspace {
+        let mut keys = Keyspace {
+            index: self.index,
+            floor,
+            applied,
+            published: applied,
+            ..Keyspace::default()
+        };
+        for (id, ttl_s) in leases {
+            keys.leases.grant(*id, *ttl_s, None);
+        }
+        for (key, chain) in &self.chains {
+            let lease = chain.newest().map_or(0, |newest| newest.lease);
+            keys.leases.attach(key, lease);
+        }
+        // Sorted already, so every node of the tree is filled.
+        keys.chains = BTreeMap::from_iter(self.chains);
+        self.history.retain(|(modified, ..)| *modified >= floor);
+        self.history
+            .sort_unstable_by_key(|(modified, sub, _)| (*modified, *sub));
+        keys.history = self
+            .history
+            .into_iter()
+            .map(|(.., change)| change)
+            .collect();
+        keys
     }
 }
 

@@ -26,6 +26,9 @@ use super::{lock, snapshot};
 /// How long a segment of a log that is used gets to be.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// A longer log is replaced by a snapshot: about what is read again in half a second.
+const LONG_BYTES: u64 = 4 * SEGMENT_BYTES;
+
 /// A longer batch gets no more entries.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -50,7 +53,7 @@ pub(crate) struct Log {
     poison: OnceLock<String>,
     /// Why the last batch could not be written for want of room, None since one could.
     full: Mutex<Option<String>>,
-    /// The log is long when it has more bytes than this, and more than it takes to be worth a snapshot of that size.
+    /// The log is long when it has more bytes than this.
     long_bytes: AtomicU64,
 }
 
@@ -173,7 +176,7 @@ impl Log {
             snapshotting: Mutex::new(()),
             poison: OnceLock::new(),
             full: Mutex::new(None),
-            long_bytes: AtomicU64::new(SEGMENT_BYTES),
+            long_bytes: AtomicU64::new(LONG_BYTES),
             disk,
             uuid,
         }
@@ -203,13 +206,9 @@ impl Log {
         }
     }
 
-    /// Whether a snapshot should replace the log: it is longer than its limit and than twice the snapshot, or so long that reading
-    /// it would keep the next start waiting.
+    /// Whether a snapshot should replace the log, before reading it keeps the next start waiting.
     pub(crate) fn is_long(&self) -> bool {
-        let sizes = self.sizes();
-        let least = self.long_bytes.load(Ordering::Relaxed);
-        let most = least.saturating_mul(4);
-        sizes.log_bytes > least.max(most.min(2 * sizes.snapshot_bytes))
+        self.sizes().log_bytes > self.long_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_long_bytes(&self, bytes: u64) {

@@ -4,14 +4,16 @@
 //! read at one revision, which ends every watch, because nobody knows what happened in between. Readers, indexes, watchers and
 //! compaction are those of any other store; `commit` must not be called.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::attributes::Attributes;
+use super::chain::Chain;
 use super::error::{Result, StoreError};
 use super::event::EventType;
 use super::face::Store;
-use super::keyspace::Keyspace;
-use super::revision::{Body, Revision, Written};
+use super::keyspace::Restoring;
+use super::revision::{Body, Key, Revision, Written};
 use super::write;
 
 /// One key as the leader has it. Without a body it was deleted at `modified`.
@@ -56,8 +58,9 @@ impl Store {
             if foreign.body.is_none() && keys.newest(foreign.key).is_none() {
                 continue;
             }
-            let new = Arc::new(revision_of(keys, foreign, sub));
-            keys.apply(new);
+            let Ok(_) = keys.write(foreign.key.into(), |key, chain| {
+                Ok::<_, Infallible>(revision_of(key, chain, foreign, sub))
+            });
         }
         keys.applied = revision.max(seen);
         drop(state);
@@ -71,12 +74,12 @@ impl Store {
         items: impl IntoIterator<Item = Foreign<'a>>,
         revision: u64,
     ) -> Vec<u64> {
-        let mut keys = Keyspace::default();
-        let states: Vec<_> = items
-            .into_iter()
-            .map(|foreign| Arc::new(revision_of(&keys, foreign, 0)))
-            .collect();
-        keys.restore(states, revision, revision);
+        let mut restoring = Restoring::default();
+        for foreign in items {
+            let state = revision_of(&foreign.key.into(), None, foreign, 0);
+            restoring.add(Arc::new(state));
+        }
+        let keys = restoring.finish(&[], revision, revision);
         let mut state = write(&self.core.state);
         state.keys = keys;
         self.core.note_published(&state);
@@ -86,7 +89,7 @@ impl Store {
     }
 }
 
-fn revision_of(keys: &Keyspace, foreign: Foreign<'_>, sub: u32) -> Revision {
+fn revision_of(key: &Key, chain: Option<&Chain>, foreign: Foreign<'_>, sub: u32) -> Revision {
     let (modified, natural) = (foreign.modified, EventType::natural(foreign.version));
     let is_deletion = foreign.body.is_none();
     let (attributes, framed) = match foreign.body {
@@ -102,7 +105,7 @@ fn revision_of(keys: &Keyspace, foreign: Foreign<'_>, sub: u32) -> Revision {
         lease: 0,
         attributes,
     };
-    let mut new = Revision::after(keys.find(foreign.key), foreign.key, written, framed);
+    let mut new = Revision::after(key, chain, written, framed);
     if !is_deletion {
         // Of a key whose past is not here only the leader knows them.
         new.created = foreign.created;

@@ -35,6 +35,7 @@ pub mod event;
 pub mod face;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod heap;
 mod histogram;
 mod index;
 mod interval;

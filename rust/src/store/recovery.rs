@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, RETIRED};
 use super::error::{Result, StoreError};
-use super::keyspace::Keyspace;
+use super::keyspace::{Keyspace, Restoring};
 use super::log::{Log, Sizes, Writer, number_in, segment_name};
 use super::replay::{End, Position, Replayed, replay};
 use super::room::{first_segment, is_room};
 use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Uuid, corrupt};
-use super::snapshot;
+use super::snapshot::{self, Loaded};
 
-/// Files that were being written when the process ended; the second is of format 1.
-const UNFINISHED: [&str; 2] = [snapshot::UNFINISHED, "log.tmp"];
+/// Files that were being written, or removed, when the process ended; the second is of format 1.
+const UNFINISHED: [&str; 3] = [snapshot::UNFINISHED, "log.tmp", RETIRED];
 
 /// Lock the directory and rebuild what it holds. Nothing is changed when this fails.
 pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
@@ -40,12 +40,9 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         .max()
     {
         let name = snapshot::name(newest);
-        let loaded = snapshot::load(&*disk, &name)?;
+        let (loaded, restored) = restored(&*disk, &name)?;
         let header = loaded.header;
-        for (id, ttl_s) in loaded.leases {
-            keys.leases.grant(id, ttl_s, None);
-        }
-        keys.restore(loaded.states, header.floor, header.revision);
+        keys = restored;
         position = Position {
             uuid: Some(header.uuid),
             number: header.segment,
@@ -86,6 +83,15 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
     };
     let log = Log::new(disk, uuid, keys.applied, writer, segment_bytes, found);
     Ok((keys, log))
+}
+
+/// What the snapshot called `name` says of itself, and the key space that it holds. Fails with Corrupt.
+pub(crate) fn restored(disk: &dyn Disk, name: &str) -> Result<(Loaded, Keyspace)> {
+    let mut restoring = Restoring::default();
+    let loaded = snapshot::load(disk, name, |state| restoring.add(state))?;
+    let (floor, revision) = (loaded.header.floor, loaded.header.revision);
+    let keys = restoring.finish(&loaded.leases, floor, revision);
+    Ok((loaded, keys))
 }
 
 /// Open the last segment behind its last whole batch, or begin one when there is none, its header was never finished, or an older

@@ -3,7 +3,6 @@
 //! Reading, checking and decoding a batch needs nothing but bytes; putting it in place needs the state that all batches before it
 //! made. So with two processors a start takes the longer of both instead of their sum.
 
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use super::attributes::Attributes;
@@ -12,6 +11,7 @@ use super::disk::Disk;
 use super::entry::{self, next_entry};
 use super::error::Result;
 use super::event::EventType;
+use super::heap::Ahead;
 use super::keyspace::Keyspace;
 use super::log::segment_name;
 use super::revision::{Body, Key, Revision, Written};
@@ -87,6 +87,7 @@ pub(crate) fn replay(
                 sender,
                 part: Vec::new(),
                 bytes: 0,
+                ahead: Ahead::default(),
             };
             let read = read(disk, position, numbers, &mut out);
             out.send();
@@ -121,6 +122,7 @@ struct Outbox {
     sender: SyncSender<Vec<Batch>>,
     part: Vec<Batch>,
     bytes: usize,
+    ahead: Ahead,
 }
 
 impl Outbox {
@@ -198,7 +200,8 @@ fn read_segment(
             let reason = "a batch does not continue the one before it";
             return Err(corrupt(&name, offset, reason));
         }
-        let entries = decode(batch.payload).ok_or_else(|| discontinuous(number, offset))?;
+        let entries =
+            decode(batch.payload, &mut out.ahead).ok_or_else(|| discontinuous(number, offset))?;
         let decoded = Batch {
             segment: number,
             offset,
@@ -225,14 +228,17 @@ fn is_unused(bytes: &[u8], offset: usize) -> bool {
     rest.iter().all(|byte| *byte == 0)
 }
 
-fn decode(payload: &[u8]) -> Option<Vec<Entry>> {
+fn decode(payload: &[u8], ahead: &mut Ahead) -> Option<Vec<Entry>> {
     let mut reader = Reader::new(payload);
     let mut entries = Vec::new();
     while !reader.is_empty() {
         entries.push(match next_entry(&mut reader)? {
             entry::Entry::Commit { revision, writes } => Entry::Commit {
                 revision,
-                writes: writes.into_iter().map(Write::made).collect(),
+                writes: writes
+                    .into_iter()
+                    .map(|write| Write::made(write, ahead))
+                    .collect(),
             },
             entry::Entry::Compaction { revision } => Entry::Compaction(revision),
             entry::Entry::Grant { id, ttl_s } => Entry::Grant { id, ttl_s },
@@ -243,7 +249,8 @@ fn decode(payload: &[u8]) -> Option<Vec<Entry>> {
 }
 
 impl Write {
-    fn made(write: entry::Write<'_>) -> Self {
+    fn made(write: entry::Write<'_>, ahead: &mut Ahead) -> Self {
+        ahead.spend(write.key.len() + write.body.map_or(0, |(value, _)| value.len()));
         let kind = EventType::natural(if write.is_first { 1 } else { 2 });
         let framed = |(value, splice)| Body::stored(value, splice, kind);
         Write {
@@ -262,8 +269,7 @@ fn apply(keys: &mut Keyspace, batch: Batch) -> Option<()> {
             Entry::Commit { revision, writes } => {
                 (revision == keys.applied + 1).then_some(())?;
                 for (sub, write) in writes.into_iter().enumerate() {
-                    let state = placed(keys, write, revision, sub as u32)?;
-                    keys.apply(Arc::new(state));
+                    place(keys, write, revision, sub as u32)?;
                 }
                 keys.applied = revision;
             }
@@ -279,12 +285,8 @@ fn apply(keys: &mut Keyspace, batch: Batch) -> Option<()> {
     Some(())
 }
 
-/// The state that a logged write made of its key. None for a deletion of nothing.
-fn placed(keys: &Keyspace, write: Write, revision: u64, sub: u32) -> Option<Revision> {
-    let found = keys.find(&write.key);
-    if write.body.is_none() {
-        found?.1.newest()?;
-    }
+/// Put in place what a logged write made of its key. None for a deletion of nothing.
+fn place(keys: &mut Keyspace, write: Write, revision: u64, sub: u32) -> Option<()> {
     let written = Written {
         modified: revision,
         sub,
@@ -294,5 +296,62 @@ fn placed(keys: &Keyspace, write: Write, revision: u64, sub: u32) -> Option<Revi
     let body = write
         .body
         .map(|body| move |natural| body.into_kind(natural));
-    Some(Revision::after(found, write.key, written, body))
+    let made = keys.write(write.key, |key, chain| {
+        let is_live = chain.is_some_and(|chain| chain.newest().is_some());
+        if body.is_none() && !is_live {
+            return Err(());
+        }
+        Ok(Revision::after(key, chain, written, body))
+    });
+    made.ok().map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A batch that creates `/a`, or updates it, with or without the flag that says which.
+    fn payload(revision: u64, version: u64, has_flag: bool) -> Vec<u8> {
+        let written = Written {
+            modified: revision,
+            sub: 0,
+            lease: 0,
+            attributes: Attributes::default(),
+        };
+        let body = |_| Body::stored(b"{}", None, EventType::natural(version));
+        let mut state = Revision::after(&Key::from(*b"/a"), None, written, Some(body));
+        state.version = version;
+        let mut payload = Vec::new();
+        entry::put_commit(&mut payload, revision, &[Arc::new(state)]);
+        // Behind the kind of entry, its revision and its length stand the flags.
+        let flags = payload.get_mut(3).unwrap();
+        assert_eq!(*flags & 8 != 0, version == 1);
+        if !has_flag {
+            *flags &= !8;
+        }
+        payload
+    }
+
+    #[test]
+    fn a_value_is_framed_for_its_version_whether_the_log_says_so_or_not() {
+        for has_flag in [true, false] {
+            let mut keys = Keyspace::default();
+            for (revision, version) in [(2, 1), (3, 2)] {
+                let entries =
+                    decode(&payload(revision, version, has_flag), &mut Ahead::default()).unwrap();
+                let batch = Batch {
+                    segment: 1,
+                    offset: 0,
+                    entries,
+                };
+                apply(&mut keys, batch).unwrap();
+                let frame = keys.newest(b"/a").unwrap().body.clone().unwrap();
+                let prefix = EventType::natural(version).prefix();
+                assert!(frame.frame().starts_with(prefix), "{has_flag} {version}");
+                assert_eq!(frame.value(), b"{}");
+            }
+        }
+    }
 }

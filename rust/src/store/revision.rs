@@ -152,20 +152,20 @@ pub(crate) struct Written {
 }
 
 impl Revision {
-    /// The state of `key` after `written`, given what is there. Without a body it is a deletion; the body is framed for the version.
-    /// The key and unchanged attributes are shared with what is there.
+    /// The state of `key` after `written`, given what it has been. Without a body it is a deletion; the body is framed for the version.
+    /// Unchanged attributes are shared with the state before.
     pub(crate) fn after(
-        found: Option<(&Key, &Chain)>,
-        key: impl Into<Key>,
+        key: &Key,
+        chain: Option<&Chain>,
         written: Written,
         body: Option<impl FnOnce(EventType) -> Body>,
     ) -> Self {
-        let before = found.and_then(|(_, chain)| chain.newest());
+        let before = chain.and_then(Chain::newest);
         let version = before.map_or(0, |before| before.version) + 1;
         let body = body.map(|framed| framed(EventType::natural(version)));
         let shared = before.filter(|before| before.attributes == written.attributes);
         Revision {
-            key: found.map_or_else(|| key.into(), |(key, _)| key.clone()),
+            key: key.clone(),
             created: before.map_or(written.modified, |before| before.created),
             modified: written.modified,
             version: if body.is_some() { version } else { 0 },

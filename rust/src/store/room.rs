@@ -21,9 +21,9 @@ const FIRST_PART: u64 = 256;
 /// Segments up to this length are filled at once.
 const FILLED_AT_ONCE: u64 = 256 << 10;
 /// Below this many bytes a batch, on average, filling pays.
-const SMALL_BATCH: u64 = 16 << 10;
+const SMALL_BATCH: u64 = 8 << 10;
 /// How much is filled at a time later, and synced.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 256 << 10;
 /// How long a full disk is not asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What a file is called until it is a segment.
@@ -209,9 +209,12 @@ impl Room {
                 Ok(segment) if ready.is_closed => drop(self.disk.remove(&segment.name)),
                 Ok(segment) => {
                     let capacity = segment.capacity;
+                    let again = self.disk.reopen(&segment.name);
                     ready.segment = Some(segment);
                     drop(ready);
-                    self.fill(capacity);
+                    if let Ok(again) = again {
+                        self.fill(capacity, again);
+                    }
                     ready = lock(&self.ready);
                 }
                 Err(_) => {}
@@ -220,28 +223,27 @@ impl Room {
     }
 
     /// Fill the segment that is ready with zeros, piece by piece, while batches are small and until somebody takes it: what has not
-    /// been reached serves as well, only slower.
-    fn fill(&self, capacity: u64) {
+    /// been reached serves as well, only slower. `again` is the same file, because who takes the segment must not wait for a sync.
+    fn fill(&self, capacity: u64, mut again: Box<dyn DiskFile>) {
         if capacity <= FILLED_AT_ONCE {
             return;
         }
         for offset in (0..capacity).step_by(PIECE as usize) {
             let mut ready = lock(&self.ready);
             let is_worth_it = self.batch_bytes.load(Ordering::Relaxed) < SMALL_BATCH;
-            let is_closed = ready.is_closed;
             let Some(segment) = &mut ready.segment else {
                 return;
             };
-            if is_closed || !is_worth_it {
-                return;
-            }
-            let began = Instant::now();
-            let filled = segment.file.zero(offset, capacity.min(offset + PIECE));
-            if filled.and_then(|()| segment.file.sync()).is_err() {
+            let end = capacity.min(offset + PIECE);
+            if !is_worth_it || segment.file.zero(offset, end).is_err() {
                 return;
             }
             drop(ready);
-            // Those who write have the disk for as long, and whoever wants the segment gets it.
+            let began = Instant::now();
+            if again.sync().is_err() {
+                return;
+            }
+            // Those who write have the disk for as long.
             std::thread::sleep(began.elapsed());
         }
     }

@@ -6,12 +6,13 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 
 use super::codec::{Reader, put_varint};
 use super::disk::{Disk, DiskFile};
 use super::entry::{next_item, put_item};
 use super::error::{Result, StoreError};
+use super::heap::Ahead;
 use super::revision::Revision;
 use super::segment::{Cursor, Uuid, check_format, checksum, corrupt};
 
@@ -44,12 +45,11 @@ pub(crate) struct Header {
     pub(crate) version: u32,
 }
 
-/// What a snapshot holds.
+/// What a snapshot holds beside revisions: leases by id with their seconds; and how long it is.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) header: Header,
     pub(crate) leases: Vec<(i64, i64)>,
-    pub(crate) states: Vec<Arc<Revision>>,
     pub(crate) length: u64,
 }
 
@@ -131,8 +131,9 @@ impl<'a> Saving<'a> {
                     next_item(&mut reader).ok_or_else(|| undecodable(&name, offset))?;
                     found += 1;
                 }
+                return Ok(items);
             }
-            Ok(())
+            Ok(Vec::new())
         })?;
         // What was just written must be what is read, to the last object; otherwise the log behind it must stay.
         if header != self.header || found != self.count || length != self.offset {
@@ -172,69 +173,79 @@ enum Decoded {
     Count(u64),
 }
 
-/// Read a snapshot. Fails with Corrupt unless every byte of it is as it was written. One thread reads and checks blocks, another one
-/// decodes them, and this one collects what they hold.
-pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<Loaded> {
+/// Read a snapshot and have `keep` take its revisions, by key and then by age. Fails with Corrupt unless every byte of it is as it
+/// was written, maybe after `keep` was called. One thread reads and checks blocks, another one decodes them, and `keep` is called
+/// on this one.
+pub(crate) fn load(disk: &dyn Disk, name: &str, keep: impl FnMut(Arc<Revision>)) -> Result<Loaded> {
     std::thread::scope(|scope| {
         let (sender, blocks) = sync_channel(AHEAD);
+        let (give_back, spares) = channel();
         let reader = scope.spawn(move || {
             read(disk, name, |offset, block| {
                 let unwanted = |_| StoreError::Invalid("nobody takes what is read".into());
-                sender.send((offset, block)).map_err(unwanted)
+                sender.send((offset, block)).map_err(unwanted)?;
+                Ok(spares.try_recv().unwrap_or_default())
             })
         });
         let (sender, decoded) = sync_channel(AHEAD);
         scope.spawn(move || {
+            let mut ahead = Ahead::default();
             for (offset, block) in blocks {
-                if sender.send(decode(name, offset, &block)).is_err() {
+                let found = decode(name, offset, &block, &mut ahead);
+                if sender.send(found).is_err() {
                     break;
                 }
+                let _ = give_back.send(block.into_bytes());
             }
         });
-        let collected = collect(name, decoded);
+        let collected = collect(name, decoded, keep);
         let read = reader
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let (leases, states) = collected?;
+        let (leases, count) = collected?;
         let (header, length) = read?;
-        if header.version == 1 && states.len() as u64 != header.count {
+        if header.version == 1 && count != header.count {
             return Err(damaged(name, length, "objects are missing"));
         }
         Ok(Loaded {
             header,
             leases,
-            states,
             length,
         })
     })
 }
 
-type Contents = (Vec<(i64, i64)>, Vec<Arc<Revision>>);
-
-/// Put together what the blocks hold, which come in order.
-fn collect(name: &str, decoded: Receiver<Result<(u64, Decoded)>>) -> Result<Contents> {
+/// Pass on what the blocks hold, which come in order; return the leases and how many revisions there were.
+fn collect(
+    name: &str,
+    decoded: Receiver<Result<(u64, Decoded)>>,
+    mut keep: impl FnMut(Arc<Revision>),
+) -> Result<(Vec<(i64, i64)>, u64)> {
     let mut leases = Vec::new();
-    let mut states: Vec<Arc<Revision>> = Vec::new();
+    let mut last: Option<Arc<Revision>> = None;
+    let mut count = 0;
     for found in decoded {
         match found? {
             (_, Decoded::Leases(found)) => leases.extend(found),
             (_, Decoded::States(mut found)) => {
-                if let Some(last) = states.last() {
+                if let Some(last) = &last {
                     share_with(last, &mut found);
                 }
-                states.append(&mut found);
+                count += found.len() as u64;
+                last = found.last().cloned().or(last);
+                found.into_iter().for_each(&mut keep);
             }
-            (_, Decoded::Count(count)) if count == states.len() as u64 => {}
+            (_, Decoded::Count(expected)) if expected == count => {}
             (offset, _) => return Err(damaged(name, offset, "objects are missing")),
         }
     }
-    Ok((leases, states))
+    Ok((leases, count))
 }
 
-fn decode(name: &str, offset: u64, block: &Block) -> Result<(u64, Decoded)> {
+fn decode(name: &str, offset: u64, block: &Block, ahead: &mut Ahead) -> Result<(u64, Decoded)> {
     let decoded = match block {
         Block::Leases(block) => decode_leases(block).map(Decoded::Leases),
-        Block::Items(block) => decode_items(block).map(Decoded::States),
+        Block::Items(block) => decode_items(block, ahead).map(Decoded::States),
         Block::Count(count) => Some(Decoded::Count(*count)),
     };
     let decoded = decoded.ok_or_else(|| undecodable(name, offset))?;
@@ -251,11 +262,13 @@ fn decode_leases(block: &[u8]) -> Option<Vec<(i64, i64)>> {
 }
 
 /// Revisions of one key share the key, and the attributes where they did not change.
-fn decode_items(block: &[u8]) -> Option<Vec<Arc<Revision>>> {
+fn decode_items(block: &[u8], ahead: &mut Ahead) -> Option<Vec<Arc<Revision>>> {
     let mut reader = Reader::new(block);
     let mut states: Vec<Arc<Revision>> = Vec::new();
     while !reader.is_empty() {
+        let before = reader.rest().len();
         let mut state = next_item(&mut reader)?;
+        ahead.spend(before - reader.rest().len());
         if let Some(last) = states.last().filter(|last| last.key == state.key) {
             share(last, &mut state);
         }
@@ -288,11 +301,22 @@ enum Block {
     Count(u64),
 }
 
-/// Visit every block; return the header and the length of the file. Blocks are chained as the log's batches are.
+impl Block {
+    /// The memory that it stands in.
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Block::Leases(bytes) | Block::Items(bytes) => bytes,
+            Block::Count(_) => Vec::new(),
+        }
+    }
+}
+
+/// Visit every block; return the header and the length of the file. Blocks are chained as the log's batches are. `visit` gives
+/// memory for the next block, because memory that is new costs more than reading into it.
 fn read(
     disk: &dyn Disk,
     name: &str,
-    mut visit: impl FnMut(u64, Block) -> Result<()>,
+    mut visit: impl FnMut(u64, Block) -> Result<Vec<u8>>,
 ) -> Result<(Header, u64)> {
     let mut file = disk.stream(name)?;
     let mut block = Vec::new();
@@ -334,7 +358,7 @@ fn read(
             }
             _ => Block::Items(std::mem::take(&mut block)),
         };
-        visit(offset, found)?;
+        block = visit(offset, found)?;
         chain = sum;
         offset += (BLOCK_HEADER_LEN + length) as u64;
     }

@@ -109,11 +109,6 @@ impl Txn<'_> {
     /// Apply `op`, whose precondition holds, and return the state before.
     pub(crate) fn write(&mut self, op: Op<'_>, lease: i64) -> Result<Option<Arc<Revision>>> {
         let revision = self.keys.applied + 1;
-        let found = self.keys.find(op.key);
-        if found.is_some_and(|(_, chain)| chain.modified() == revision) {
-            return Err(StoreError::DuplicateKey);
-        }
-        let before = found.and_then(|(_, chain)| chain.newest()).cloned();
         let written = Written {
             modified: revision,
             sub: self.states.len() as u32,
@@ -123,8 +118,12 @@ impl Txn<'_> {
         let body = op
             .value
             .map(|value| move |natural| Body::spliced(value, op.splice_at, revision, natural));
-        let new = Arc::new(Revision::after(found, op.key, written, body));
-        self.keys.apply(new.clone());
+        let (new, before) = self.keys.write(op.key.into(), |key, chain| {
+            if chain.is_some_and(|chain| chain.modified() == revision) {
+                return Err(StoreError::DuplicateKey);
+            }
+            Ok(Revision::after(key, chain, written, body))
+        })?;
         self.states.push(new);
         Ok(before)
     }
@@ -135,6 +134,12 @@ impl Txn<'_> {
             self.keys.leases.granted_s(id)?;
         }
         Ok(())
+    }
+
+    /// Fails with FutureRevision or Compacted unless a read may name `revision`; 0 stands for the newest.
+    pub fn require_readable(&self, revision: u64) -> Result<()> {
+        let newest = self.keys.applied;
+        self.keys.readable_upto(revision, newest).map(|_| ())
     }
 
     pub(crate) fn keys(&self) -> &Keyspace {

@@ -297,6 +297,13 @@ class Clock:
         return self.time
 
 
+def test_a_disk_that_takes_no_more_is_told_of_and_stops_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    log = LogFile(LogOptions(path="/dev/full"), Clock())
+    log.write({"auditID": "a-1"})
+    log.close()
+    assert "an audit event could not be written audit_id=a-1 error=[Errno 28] No space left on device" in caplog.text
+
+
 def test_the_log_begins_anew_when_it_is_large_and_forgets_what_is_old(tmp_path: Path) -> None:
     clock = Clock()
     log = LogFile(LogOptions(path=str(tmp_path / "audit.log"), max_age_days=2, max_parts=3, max_size_mb=1), clock)

@@ -248,6 +248,29 @@ def test_one_that_stops_waiting_takes_no_seat_with_it() -> None:
     assert world.flow.rejected == {("mine", "mine", "cancelled"): 3}
 
 
+def test_one_that_stops_waiting_as_a_seat_becomes_free_leaves_it_to_the_next() -> None:
+    async def story() -> None:
+        world = World(total_seats=60)
+        queued = {"type": "Queue", "queuing": {"queues": 1, "handSize": 1, "queueLengthLimit": 5}}
+        world.add("narrow", "user", shares=1, limitResponse=queued, borrowingLimitPercent=0)
+        level = world.level("narrow")
+        held = [await world.flow.enter(User("user", groups=("system:authenticated",)), PODS, {}) for _ in range(level.most)]
+        first, second = (asyncio.ensure_future(world.ask("user")) for _ in range(2))
+        await asyncio.sleep(0.1)
+        assert level.waiting_count == 2
+        # The first has not run again when the seat comes back.
+        first.cancel()
+        held[0].release()
+        await second
+        assert world.served["user"] == 1
+        for seat in held[1:]:
+            seat.release()
+        await asyncio.gather(first, return_exceptions=True)
+        assert (level.seats_in_use, level.executing, level.waiting_count) == (0, 0, 0)
+
+    virtual(story())
+
+
 @pytest.mark.parametrize(
     ("path", "query", "objects", "width"),
     [

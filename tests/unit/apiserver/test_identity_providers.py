@@ -61,6 +61,7 @@ class Issuer:
         self.clock = clock
         self.asked: list[str] = []
         self.is_down = False
+        self.has_keys = True
         self.told_issuer = self.url
         self.keys: dict[str, Any] = {}
         self.rotate("first")
@@ -88,7 +89,7 @@ class Issuer:
             algorithm = "ES256" if isinstance(key, ec.EllipticCurvePrivateKey) else "RS256"
             public = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key(), as_dict=True)
             listed.append(public | {"kid": key_id, "use": "sig", "alg": algorithm})
-        return web.json_response({"keys": listed})
+        return web.json_response({"keys": listed} if self.has_keys else ["no keys"])
 
 
 @asynccontextmanager
@@ -202,7 +203,10 @@ async def test_a_provider_that_is_down_or_lies_is_told_of_and_asked_again(tmp_pa
         provider.is_down, provider.told_issuer = False, "https://elsewhere"
         provider.clock.time += 5
         assert "issuer did not match the issuer returned by provider" in await refusal(tokens, provider.token())
-        provider.told_issuer = provider.url
+        provider.told_issuer, provider.has_keys = provider.url, False
+        provider.clock.time += 5
+        assert "the provider's key set has no keys" in await refusal(tokens, provider.token())
+        provider.has_keys = True
         provider.clock.time += 5
         assert (await identified(tokens, provider.token())).name == "1234"
         distrusting = OidcTokens(Provider(issuer=provider.url, audiences=("korch",)), https_fetch(), provider.clock, audiences=["api"])

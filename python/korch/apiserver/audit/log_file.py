@@ -7,6 +7,7 @@ parts go by number and by age. Mirrors apiserver's plugin/pkg/audit/log on lumbe
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -18,11 +19,14 @@ from typing import Any
 import orjson
 
 from korch.runtime.clock import Clock
+from korch.runtime.log import get_logger
 
 # What lumberjack takes 0 for.
 SIZE_MB_DEFAULT = 100
 _STAMP = "%Y-%m-%dT%H-%M-%S"
 _STDOUT = "-"
+
+log = get_logger("audit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +40,7 @@ class LogOptions:
 
 
 class LogFile:
-    """An open audit log. Raises OSError when it cannot be written."""
+    """An open audit log. Raises OSError when it cannot be opened."""
 
     def __init__(self, options: LogOptions, clock: Clock) -> None:
         self._options = options
@@ -50,15 +54,25 @@ class LogFile:
             self._open()
 
     def write(self, event: dict[str, Any]) -> None:
-        """Append one event."""
+        """Append one event. An event that cannot be written is told of in the server's own log, and its request goes on."""
         line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+        try:
+            self._append(line)
+        except OSError as error:
+            log.error("an audit event could not be written", audit_id=event.get("auditID"), error=str(error))
+
+    def _append(self, line: bytes) -> None:
         if self._descriptor < 0:
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
             return
         if self._size and self._size + len(line) > self._bytes_max:
             self._rotate()
-        os.write(self._descriptor, line)
+        written = os.write(self._descriptor, line)
+        if written < len(line):
+            # Half a line would spoil the next one.
+            os.ftruncate(self._descriptor, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += len(line)
 
     def close(self) -> None:
@@ -72,12 +86,12 @@ class LogFile:
         self._size = os.fstat(self._descriptor).st_size
 
     def _rotate(self) -> None:
-        os.close(self._descriptor)
-        now = self._clock.now()
+        now, before = self._clock.now(), self._descriptor
         moment = datetime.fromtimestamp(now, UTC)
         stamp = f"{moment.strftime(_STAMP)}.{moment.microsecond // 1000:03d}"
         self._path.rename(self._path.with_name(f"{self._path.stem}-{stamp}{self._path.suffix}"))
         self._open()
+        os.close(before)
         self._forget(now)
 
     def _forget(self, now: float) -> None:

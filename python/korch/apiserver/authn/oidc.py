@@ -116,12 +116,12 @@ class OidcTokens:
         told = document.get("issuer") if isinstance(document, dict) else None
         if told != issuer:
             raise ValueError(f'oidc: issuer did not match the issuer returned by provider, expected "{issuer}" got "{told}"')
-        found: dict[str, jwt.PyJWK] = {}
-        for one in orjson.loads(await self._fetch(str(document["jwks_uri"]))).get("keys") or ():
-            if one.get("use", "sig") == "sig" and one.get("kty") in ("RSA", "EC"):
-                key = jwt.PyJWK.from_dict(one, algorithm=one.get("alg") or _algorithm(one))
-                found[str(one.get("kid") or "")] = key
-        return found
+        listed: Any = orjson.loads(await self._fetch(str(document.get("jwks_uri"))))
+        keys = listed.get("keys") if isinstance(listed, dict) else None
+        if not isinstance(keys, list):
+            raise ValueError("oidc: the provider's key set has no keys")
+        usable = [one for one in keys if isinstance(one, dict) and one.get("use", "sig") == "sig" and one.get("kty") in ("RSA", "EC")]
+        return {str(one.get("kid") or ""): jwt.PyJWK.from_dict(one, algorithm=one.get("alg") or _algorithm(one)) for one in usable}
 
     def _key_for(self, header: Mapping[str, Any]) -> jwt.PyJWK | None:
         key_id = str(header.get("kid") or "")

@@ -111,10 +111,14 @@ class Level:
 
     def next(self) -> Waiting | None:
         """Return whose turn it is, without taking it out; None when nobody waits."""
-        if not self.waiting_count:
-            return None
-        queue = min((one for one in self._queues if one.waiting), key=lambda one: one.received)
-        return queue.waiting[0]
+        while self.waiting_count:
+            queue = min((one for one in self._queues if one.waiting), key=lambda one: one.received)
+            turn = queue.waiting[0]
+            if not turn.granted.cancelled():
+                return turn
+            # It was cancelled a moment ago, and has not run since.
+            self.give_up(turn)
+        return None
 
     def take(self, waiting: Waiting) -> None:
         """Take out a request that is served now."""
@@ -126,9 +130,10 @@ class Level:
         queue.received += waiting.seats * _GUESS_S
 
     def give_up(self, waiting: Waiting) -> None:
-        """Take out a request that waits no longer."""
-        waiting.queue.waiting.remove(waiting)
-        self.waiting_count -= 1
+        """Take out a request that waits no longer, if that was not done yet."""
+        if waiting in waiting.queue.waiting:
+            waiting.queue.waiting.remove(waiting)
+            self.waiting_count -= 1
 
     def charge(self, waiting: Waiting, seconds: float) -> None:
         """A request of a queue has been served for so long."""

@@ -11,9 +11,7 @@ use super::super::wire::watch_request::RequestUnion;
 use super::watching::Stream;
 use super::*;
 
-/// A longer script finds, at step 154 of seed 1, that etcd 3.4 overlooks a key given twice in a transaction when one of the two is in a
-/// deletion without end.
-const STEPS: u64 = 150;
+const STEPS: u64 = 600;
 const KEYS: [&str; 6] = ["k/a", "k/b", "k/c", "k/d", "l/a", "l/b"];
 /// From and to, as etcd reads them: one key, a part, a prefix, everything from a key on, everything.
 const RANGES: [(&str, &str); 7] = [
@@ -61,6 +59,17 @@ impl Dice {
     /// A revision near the present one, now and then one that is too old or not there yet.
     fn revision(&mut self, now: i64) -> i64 {
         (now + 2 - self.next(14) as i64).max(0)
+    }
+}
+
+/// etcd 3.4 overlooks a key given twice in a transaction when one of the two is in a deletion without an end; newer ones do not.
+fn with_an_end(delete: DeleteRangeRequest) -> DeleteRangeRequest {
+    if delete.range_end.as_ref() != b"\0" {
+        return delete;
+    }
+    DeleteRangeRequest {
+        range_end: bytes("z"),
+        ..delete
     }
 }
 
@@ -273,7 +282,7 @@ impl Both {
         op(match self.dice.next(10) {
             0..4 => Request::Put(self.random_put()),
             4..7 => Request::Range(self.random_range()),
-            7..9 => Request::DeleteRange(self.random_delete()),
+            7..9 => Request::DeleteRange(with_an_end(self.random_delete())),
             _ if depth > 0 => Request::Txn(self.random_txn(depth - 1)),
             _ => Request::Put(self.random_put()),
         })

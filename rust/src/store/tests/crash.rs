@@ -264,7 +264,10 @@ fn a_crash_at_any_point_of_a_snapshot_keeps_everything() {
         .find(|(_, name)| name.starts_with("snapshot"))
         .unwrap();
     unfinished.put("snapshot.tmp", snapshot[..snapshot.len() / 2].to_vec());
+    unfinished.put("retired.tmp", snapshot[..snapshot.len() / 3].to_vec());
     assert_eq!(dump(&on(&unfinished).unwrap()), expected, "not renamed yet");
+    let left = unfinished.list().unwrap();
+    assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
 }
 
 #[test]

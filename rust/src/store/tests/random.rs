@@ -254,7 +254,8 @@ fn run(all: &[Step], segment_bytes: u64) {
                 // Batches may have reached the disk though nobody synced them, but only whole and in order.
                 if store.revision() == flushed.revision() {
                     let floor = store.compacted();
-                    assert!(floor == flushed.floor || floor == model.floor);
+                    // A snapshot that failed may have made some of the compactions before it durable.
+                    assert!((flushed.floor..=model.floor).contains(&floor));
                     flushed.floor = floor;
                     flushed.leases = store.leases().iter().map(|lease| lease.0).collect();
                 } else {

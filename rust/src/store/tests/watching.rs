@@ -54,6 +54,33 @@ fn an_object_that_starts_to_match_is_added_and_one_that_stops_is_deleted() {
 }
 
 #[test]
+fn names_of_equal_length_are_told_apart_and_forgotten_one_by_one() {
+    let store = Store::in_memory();
+    // The last one is longer than others by just what lengths are counted modulo.
+    let long = format!("/pods/a/{}", "x".repeat(129));
+    let names = ["/pods/a/x", "/pods/a/y", "/pods/b/x", long.as_str()];
+    let watch = |name: &&str| {
+        let selector = Selector::default();
+        store.watch(name.as_bytes(), 1, selector, None).unwrap()
+    };
+    let mut ids: Vec<u64> = names.iter().map(watch).collect();
+    let twice = watch(&names[0]);
+    store.unwatch(twice);
+    for forgotten in 0..names.len() {
+        for name in names {
+            store
+                .commit(vec![put(name, None, Attributes::default())])
+                .unwrap();
+        }
+        publish(&store);
+        for id in &ids {
+            assert_eq!(types(&store, *id).len(), 1, "{forgotten} forgotten");
+        }
+        store.unwatch(ids.remove(0));
+    }
+}
+
+#[test]
 fn every_selector_sees_live_what_it_would_see_from_history() {
     let selectors: [&[Row]; 7] = [
         &[],
