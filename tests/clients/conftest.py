@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Cluster, run_cluster
+
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +28,7 @@ def kubeconfig(served: Cluster) -> Path:
 @pytest.fixture
 def namespace(served: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a namespace whose default service account is there, as pods need it."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-") + f"-{next(_NUMBERS)}"
     served.kubectl("create", "namespace", name)
     served.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name)
     yield name
