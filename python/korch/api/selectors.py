@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from korch.api import names
+from korch.api.errors import quoted
 
 Requirement = tuple[str, str, str, Sequence[str]]
 Requirements = tuple[Requirement, ...]
@@ -258,14 +259,14 @@ def _requirement(key: str, operator: str, values: tuple[str, ...]) -> Requiremen
         raise SelectorError("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty")
     if operator in ("exists", "!exists") and values:
         raise SelectorError(
-            f"values: Invalid value: [{','.join(map(_quote, values))}]: values set must be empty for exists and does not exist"
+            f"values: Invalid value: [{','.join(map(quoted, values))}]: values set must be empty for exists and does not exist"
         )
     for index, value in enumerate(values):
         if operator in ("gt", "lt") and not re.fullmatch(r"[+-]?[0-9]+", value):
-            raise SelectorError(f"values[{index}]: Invalid value: {_quote(value)}: for 'Gt', 'Lt' operators, the value must be an integer")
+            raise SelectorError(f"values[{index}]: Invalid value: {quoted(value)}: for 'Gt', 'Lt' operators, the value must be an integer")
         why = names.is_label_value(value)
         if why:
-            raise SelectorError(f"values[{index}][{key}]: Invalid value: {_quote(value)}: {'; '.join(why)}")
+            raise SelectorError(f"values[{index}][{key}]: Invalid value: {quoted(value)}: {'; '.join(why)}")
     return ("label", key, operator, values)
 
 
@@ -273,12 +274,7 @@ def _check_key(key: str) -> None:
     """Raise SelectorError unless `key` may be a label's key."""
     why = names.is_qualified_name(key)
     if why:
-        raise SelectorError(f"key: Invalid value: {_quote(key)}: {'; '.join(why)}")
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+        raise SelectorError(f"key: Invalid value: {quoted(key)}: {'; '.join(why)}")
 
 
 def _split_terms(text: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from korch.api.errors import BadRequest, Cause, Conflict, Invalid
 from korch.api.errors import invalid as invalid_value
 from korch.api.validation import UNQUALIFIED_FINALIZER, validate_object_meta, validate_object_meta_update
 from korch.apiserver.field_managers import managers_of
-from korch.resources.resource import Context, Resource
+from korch.resources.resource import Context, Resource, Strategy
 from korch.runtime.clock import rfc3339
 
 Object = dict[str, Any]
@@ -67,6 +67,7 @@ def prepare_create(resource: Resource, obj: Object, context: Context) -> None:
     strategy.prepare_create(obj, context)
     if strategy.has_status and not strategy.keeps_status_on_create:
         obj.setdefault("status", {})
+        _fill_counts(strategy, obj)
     causes = _metadata_causes(resource, obj) + strategy.validate(obj)
     if causes:
         metadata = obj["metadata"]
@@ -111,6 +112,7 @@ def prepare_update(resource: Resource, new: Object, old: Object, context: Contex
     if strategy.has_status:
         _take(new, old, "status")
     strategy.prepare_update(new, old, context)
+    _fill_counts(strategy, new)
     if strategy.has_generation and new.get("spec") != old.get("spec"):
         new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
     causes = validate_object_meta_update(new, old) + _metadata_causes(resource, new)
@@ -131,9 +133,15 @@ def prepare_status_update(resource: Resource, new: Object, old: Object, context:
         if field not in ("status", "metadata"):
             _take(new, old, field)
     strategy.prepare_status_update(new, old, context)
+    _fill_counts(strategy, new)
     causes = validate_object_meta_update(new, old) + _metadata_causes(resource, new)
     causes += strategy.validate_status_update(new, old)
     _raise_if(resource, new, causes)
+
+
+def _fill_counts(strategy: Strategy, obj: Object) -> None:
+    if strategy.status_counts:
+        obj["status"] = dict.fromkeys(strategy.status_counts, 0) | (obj.get("status") or {})
 
 
 def prepare_part_update(part: str) -> Callable[[Resource, Object, Object, Context], None]:

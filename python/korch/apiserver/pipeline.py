@@ -30,6 +30,7 @@ from korch.api.errors import (
     RequestEntityTooLarge,
     UnsupportedMediaType,
 )
+from korch.api.errors import invalid as invalid_value
 from korch.apiserver import body as bodies
 from korch.apiserver import deletion, objects
 from korch.apiserver.admission import Admission, AdmissionRequest, Object
@@ -377,8 +378,7 @@ class Pipeline:
                 warnings.extend(checked.strict)
         if problem:
             shown = patch.decode(errors="replace")
-            cause = Cause("FieldValueInvalid", f'Invalid value: "{shown}": {problem}', "patch")
-            raise Invalid("", "", "", [cause])
+            raise Invalid("", "", "", [invalid_value("patch", shown, problem)])
         return sealed(checked.body)
 
     async def modify(

@@ -79,6 +79,8 @@ class Strategy:
     validates_update_alone: bool = False
     has_status: bool = False
     keeps_status_on_create: bool = False
+    # Counts of the status that are there from the start, as 0: upstream writes them always, and typed clients refuse objects without.
+    status_counts: tuple[str, ...] = ()
     has_generation: bool = False
     # An update without resourceVersion is allowed (most kinds); Leases and Events too.
     allows_unconditional_update: bool = True

@@ -3,6 +3,8 @@
     @pytest.mark.sim(faults=None, controllers={"node_monitor_grace_period_s": 20})
     async def test_lost_node_is_replaced(cluster): ...
 
+`serve_cluster` starts servers as processes instead, for tests of other programs: see `korch.testing.served`.
+
 Options: `--sim-seeds N` (how many seeds, from `--sim-base` on) and `--sim-seed S` (just this one; may be repeated). `seeds.txt` beside
 a test file lists seeds that once failed, one `test_name seed story` a line; they run first, always. The marker takes the fields of
 SimConfig (`controllers` as a dict of ControllerConfig's fields) and `seeds`, the number of seeds for one test.
@@ -24,6 +26,7 @@ from korch.runtime.log import ROOT
 if TYPE_CHECKING:
     # Importing the whole control plane takes a second; sessions without simulations shall not pay for it.
     from korch.testing.cluster import SimCluster, SimConfig
+    from korch.testing.served import ServedCluster
 
 SEEDS_DEFAULT = 3
 REGRESSIONS_NAME = "seeds.txt"
@@ -99,6 +102,24 @@ def cluster(request: pytest.FixtureRequest) -> Generator[SimCluster]:
     request.node.stash[_CLUSTER] = made
     yield made
     logger.setLevel(before)
+
+
+@pytest.fixture
+def serve_cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[..., ServedCluster]]:
+    """Start real servers: `serve_cluster(sim_nodes=1, options=())` returns one at once, and all of them end with the test."""
+    from korch.testing.served import ServedCluster
+
+    started: list[ServedCluster] = []
+
+    def start(**given: Any) -> ServedCluster:
+        started.append(ServedCluster(tmp_path_factory.mktemp("cluster"), **given))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            one.stop()
 
 
 _CLUSTER: pytest.StashKey[SimCluster] = pytest.StashKey()

@@ -167,6 +167,39 @@ NO_CONDITIONS = {
 }
 
 
+_PODS = {
+    "selector": {"matchLabels": {"a": "b"}},
+    "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+}
+_RANKS = {"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}
+_BUDGET = {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}
+# What the status of a new object counts, though nobody has counted yet.
+COUNTED: dict[tuple[str, str], tuple[Object, dict[str, int]]] = {
+    ("", "replicationcontrollers"): ({"spec": _PODS | {"selector": {"a": "b"}}}, {"replicas": 0}),
+    ("apps", "replicasets"): ({"spec": _PODS}, {"replicas": 0}),
+    ("apps", "statefulsets"): ({"spec": _PODS}, {"replicas": 0, "availableReplicas": 0}),
+    ("apps", "daemonsets"): ({"spec": _PODS}, _RANKS),
+    ("apps", "deployments"): ({"spec": _PODS}, {}),
+    ("autoscaling", "horizontalpodautoscalers"): (GOOD["autoscaling", "horizontalpodautoscalers"], {"desiredReplicas": 0}),
+    ("policy", "poddisruptionbudgets"): (GOOD["policy", "poddisruptionbudgets"], _BUDGET),
+}
+
+
+@pytest.mark.parametrize("key", COUNTED, ids=lambda key: key[1])
+def test_counts_that_are_always_there_are_zero_from_the_start(key: tuple[str, str]) -> None:
+    async def story(api: Api) -> None:
+        await api.namespace()
+        body, counts = COUNTED[key]
+        made = await api.made(collection(key), {"metadata": {"name": "one"}, **body})
+        assert made["status"] == counts
+        owned = [one["fieldsV1"] for one in made["metadata"]["managedFields"]]
+        assert not any("f:status" in fields for fields in owned)
+        written = await api.put(f"{collection(key)}/one/status", {**made, "status": {}})
+        assert (written.code, written.json["status"]) == (200, counts)
+
+    serve(story)
+
+
 # (group, plural), what is wrong, and the causes as `field: message`.
 BAD: list[tuple[tuple[str, str], Object, list[str]]] = [
     (

@@ -66,7 +66,12 @@ RESOURCE = Resource(
     short_names=("ds",),
     categories=("all",),
     strategy=Strategy(
-        default=default, validate=validate, validate_update=validate_immutable_selector, has_status=True, has_generation=True
+        default=default,
+        validate=validate,
+        validate_update=validate_immutable_selector,
+        has_status=True,
+        status_counts=("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"),
+        has_generation=True,
     ),
     subresources=(STATUS,),
     columns=(

@@ -38,7 +38,12 @@ RESOURCE = Resource(
     short_names=("rs",),
     categories=("all",),
     strategy=Strategy(
-        default=default, validate=validate, validate_update=validate_immutable_selector, has_status=True, has_generation=True
+        default=default,
+        validate=validate,
+        validate_update=validate_immutable_selector,
+        has_status=True,
+        status_counts=("replicas",),
+        has_generation=True,
     ),
     subresources=(SCALE, STATUS),
     scale=Scale(),

@@ -95,7 +95,14 @@ RESOURCE = Resource(
     schema="io.k8s.api.apps.v1.StatefulSet",
     short_names=("sts",),
     categories=("all",),
-    strategy=Strategy(default=default, validate=validate, validate_update=validate_update, has_status=True, has_generation=True),
+    strategy=Strategy(
+        default=default,
+        validate=validate,
+        validate_update=validate_update,
+        has_status=True,
+        status_counts=("replicas", "availableReplicas"),
+        has_generation=True,
+    ),
     subresources=(SCALE, STATUS),
     scale=Scale(),
     columns=(

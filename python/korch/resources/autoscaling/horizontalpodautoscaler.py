@@ -15,7 +15,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
     short_names=("hpa",),
     categories=("all",),
-    strategy=Strategy(default=default, validate=validate, has_status=True),
+    strategy=Strategy(default=default, validate=validate, has_status=True, status_counts=("desiredReplicas",)),
     subresources=(STATUS,),
     columns=columns(lambda obj: obj),
 )

@@ -117,7 +117,7 @@ RESOURCE = Resource(
     schema="io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler",
     short_names=("hpa",),
     categories=("all",),
-    strategy=Strategy(default=default, validate=validate, has_status=True),
+    strategy=Strategy(default=default, validate=validate, has_status=True, status_counts=("currentReplicas", "desiredReplicas")),
     subresources=(STATUS,),
     columns=rules.columns(_as_v2),
     storage=("autoscaling", "horizontalpodautoscalers"),

@@ -21,6 +21,7 @@ RESOURCE = Resource(
     plural="componentstatuses",
     singular="componentstatus",
     schema="io.k8s.api.core.v1.ComponentStatus",
+    warning="v1 ComponentStatus is deprecated in v1.19+",
     short_names=("cs",),
     namespaced=False,
     verbs=("get", "list"),

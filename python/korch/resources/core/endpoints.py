@@ -70,6 +70,7 @@ RESOURCE = Resource(
     plural="endpoints",
     singular="endpoints",
     schema="io.k8s.api.core.v1.Endpoints",
+    warning="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     short_names=("ep",),
     strategy=Strategy(default=default, validate=validate, allows_create_on_update=True),
     columns=(NAME, cell("Endpoints", _addresses, description="Ready addresses with their ports."), AGE),

@@ -46,7 +46,9 @@ RESOURCE = Resource(
     schema="io.k8s.api.core.v1.ReplicationController",
     short_names=("rc",),
     categories=("all",),
-    strategy=Strategy(default=default, validate=validate, has_status=True, has_generation=True, default_propagation="Orphan"),
+    strategy=Strategy(
+        default=default, validate=validate, has_status=True, status_counts=("replicas",), has_generation=True, default_propagation="Orphan"
+    ),
     subresources=(SCALE, STATUS),
     scale=Scale(),
     selectable_fields={"status.replicas": lambda obj: str(at(obj, "status", "replicas") or 0)},

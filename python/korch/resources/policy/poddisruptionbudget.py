@@ -51,7 +51,9 @@ RESOURCE = Resource(
     singular="poddisruptionbudget",
     schema="io.k8s.api.policy.v1.PodDisruptionBudget",
     short_names=("pdb",),
-    strategy=Strategy(validate=validate, validate_status_update=validate_status_update, has_status=True, has_generation=True),
+    strategy=Strategy(
+        validate=validate, validate_status_update=validate_status_update, has_status=True, status_counts=_COUNTS, has_generation=True
+    ),
     subresources=(STATUS,),
     columns=(
         NAME,
