@@ -22,6 +22,9 @@ Requirement = tuple[str, str, str, Sequence[str]]
 #   labels, fields: what selectors see; owners: uids of metadata.ownerReferences. They are stored and indexed, never parsed out of value.
 Op = tuple[bytes, bytes | None, int | None, int, dict[str, str], dict[str, str], Sequence[str]]
 
+# (id, method, path, query, headers, body) of a request that waits for its application.
+Arrival = tuple[int, str, bytes, bytes, list[tuple[bytes, bytes]], bytes]
+
 @final
 class Record:
     """A stored object at one revision."""
@@ -432,7 +435,8 @@ class CelExpression:
 
 @final
 class Front:
-    """The server's socket: HTTP/1.1 and HTTP/2 over TLS, requests handed to the application over HTTP/1.1 on a Unix socket.
+    """The server's socket: HTTP/1.1 and HTTP/2 over TLS, requests handed to the application over HTTP/1.1 on a Unix socket or, once
+    something is attached, in memory; upgrades, and bodies that are long or slow, always take the socket.
 
     The application gets `x-korch-client-cert` (base64 DER of the verified client certificate, absent without one) and
     `x-forwarded-for` (its last address is the peer's); whatever else begins with `x-korch-` is removed from what clients send.
@@ -457,6 +461,18 @@ class Front:
         `client_ca_file` no client certificates are asked for; with it one is optional, but must verify. `idle_timeout_ms`: how long an HTTP/1.1 connection may be without a whole request head.
         `source`: the store; the prefixes below which any change ends every grant, before its writer is answered; and whether this
         server alone writes to the store (else reads that must be up to date go to the application)."""
+    def attach(self) -> int:
+        """Have requests wait for `take` from now on; return the descriptor that is readable while there is something to take."""
+    def detach(self) -> None:
+        """Let requests take the socket again. Those that were not taken are answered 503; those that were may still be answered."""
+    def take(self) -> tuple[list[Arrival], list[int], list[int]]:
+        """Return new requests, then ids of those whose clients have gone, and of those whose answers may go on. Never blocks."""
+    def answer(self, id: int, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, has_more: bool) -> None:
+        """Answer a request, or begin to when `has_more`. Raises ValueError for a status or header that HTTP does not know."""
+    def send(self, id: int, piece: bytes, has_more: bool) -> bool:
+        """Send the next piece of an answer. False: wait with more until `take` returns this id among those that may go on."""
+    def abort(self, id: int) -> None:
+        """Break an answer off; one that has not begun becomes a 503."""
     def forget_grants(self) -> None:
         """End every grant, because kinds have changed."""
     def reads(self) -> list[tuple[str, str, str, str, str, int]]:
@@ -468,7 +484,7 @@ class Front:
         """Accept no more, let requests finish for `grace_ms`, then cut the rest. Blocks at most that long, GIL released.
         Open watches do not finish by themselves: end them in the application first. No error when not started."""
     def stats(self) -> dict[str, int]:
-        """Return counters: connections_total/_open, handshakes_failed, certificate_reloads/_reload_failures, requests_total/_active, upgrades_active, upstream_connects/_failures/_retries."""
+        """Return counters: connections_total/_open, handshakes_failed, certificate_reloads/_reload_failures, requests_total/_active, upgrades_active, handed_over (in memory), upstream_connects/_failures/_retries."""
 
 @final
 class Proxy:

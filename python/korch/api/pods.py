@@ -6,6 +6,7 @@ Pure functions over plain dict pods. Mirrors kubernetes' pkg/api/v1/pod and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from korch.api.conditions import get_condition, is_condition_true
@@ -128,8 +129,14 @@ def amounts(resources: Mapping[str, Any] | None) -> dict[str, int]:
     return {name: quantity.milli(text) if name == "cpu" else quantity.value(text) for name, text in (resources or {}).items()}
 
 
-def _compute(resources: Mapping[str, Any] | None) -> dict[str, int]:
-    given = {name: text for name, text in (resources or {}).items() if name in ("cpu", "memory")}
+def _compute(resources: Mapping[str, Any] | None) -> Mapping[str, int]:
+    return _cpu_and_memory(resources.get("cpu"), resources.get("memory")) if resources else {}
+
+
+@lru_cache(maxsize=4096)
+def _cpu_and_memory(cpu: Any, memory: Any) -> Mapping[str, int]:
+    """Those of both that are given and not zero. Remembered, because what workloads ask for is alike: do not change it."""
+    given = {name: text for name, text in (("cpu", cpu), ("memory", memory)) if text is not None}
     return {name: amount for name, amount in amounts(given).items() if amount > 0}
 
 

@@ -62,16 +62,18 @@ def patch_kind(content_type: str, *, is_custom: bool) -> str:
     return PATCH_TYPES[content_type]
 
 
-def configuration(body: bytes) -> tuple[bytes, bool]:
-    """Return an applied configuration as JSON, and whether it came as YAML. Raises BadRequest."""
+def configuration(body: bytes) -> tuple[bytes, Any, bool]:
+    """Return an applied configuration as JSON and decoded, and whether it came as YAML. Raises BadRequest."""
     try:
-        return orjson.dumps(orjson.loads(body)), False
+        decoded: Any = orjson.loads(body)
+        return orjson.dumps(decoded), decoded, False
     except orjson.JSONDecodeError:
         pass
     try:
-        return _from_yaml(body), True
+        found = _from_yaml(body)
     except BadRequest as error:
         raise BadRequest(f"error decoding patch: {error.message}") from error
+    return found, orjson.loads(found), True
 
 
 def duplicate_keys(body: bytes) -> str:

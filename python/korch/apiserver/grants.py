@@ -1,9 +1,9 @@
-"""What the front door is told with the answer to a read, so that it can answer the next ones itself.
+"""What the front door is told instead of the answer to a read, so that it can answer this one and the next ones itself.
 
-The front door asks with a header, on GET requests that it could serve from the store. When the request was allowed, and what
-clients get of the kind is what the store holds, the answer carries a grant: the widest scope that the authorizer allows the same
-identity (every namespace, this namespace, or this name), where the collection lies, and for how long. Widening is sound because roles
-only add up: who may read without a name may read every name, who may read without a namespace may read in every namespace.
+The front door asks with a header, on GET requests that it could serve from the store. When the request is allowed, and what
+clients get of the kind is what the store holds, the answer is a grant and nothing else: the widest scope that the authorizer allows
+the same identity (every namespace, this namespace, or this name), where the collection lies, and for how long. Widening is sound
+because roles only add up: who may read without a name may read every name, who may read without a namespace may read in every namespace.
 Nodes are allowed by what their pods refer to, which changes without a change of any role, so they are granted collections alone, and
 with the field selector that they were allowed with. Roles, bindings, accounts and kinds that change end every grant: see `GUARDED`.
 """

@@ -97,7 +97,7 @@ class Front:
     async def _request(self, scope: Any, receive: Any, send: Any, headers: Any, query: Any, info: RequestInfo) -> None:
         started = self._runtime.clock.monotonic()
         code = 0
-        is_late = False
+        is_late = is_granted = False
 
         async def counted(message: Any) -> None:
             if not is_late:
@@ -108,8 +108,6 @@ class Front:
             if message["type"] == "http.response.start":
                 code = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"audit-id", audit_id.encode()), *exchange.marks]
-                if code == 200 and ASK_HEADER in headers:
-                    message["headers"] += self._grant(headers, info, exchange.user)
                 if exchange.record is not None and is_long_running(info):
                     exchange.record.started(code)
             await send(message)
@@ -140,6 +138,11 @@ class Front:
             if budget_s:
                 deadline = asyncio.get_running_loop().call_later(budget_s, lambda: tasks.spawn(give_up(), name="late answer"))
             await self._guards.admit(exchange, scope)
+            if ASK_HEADER in headers and (told := self._grant(headers, info, exchange.user)):
+                # The front door does the rest, and counts it.
+                is_granted = True
+                await exchange.respond(b"", code=204, headers={GRANT_HEADER: told})
+                return
             scope[_EXCHANGE] = exchange
             await self._inner(scope, receive, counted)
         except Refused as error:
@@ -159,11 +162,14 @@ class Front:
         finally:
             if deadline is not None:
                 deadline.cancel()
-            self._end(exchange, code, started)
+            self._end(exchange, code, started, is_granted=is_granted)
 
-    def _end(self, exchange: Exchange, code: int, started: float) -> None:
+    def _end(self, exchange: Exchange, code: int, started: float, *, is_granted: bool) -> None:
         if exchange.seat is not None:
             exchange.seat.release()
+        if is_granted:
+            self._metrics.withdraw(exchange.info)
+            return
         if exchange.record is not None:
             exchange.record.complete(code)
         seconds = self._runtime.clock.monotonic() - started
@@ -218,13 +224,13 @@ class Front:
         finally:
             self._metrics.end(info, code=101, seconds=0.0, is_dry_run=False)
 
-    def _grant(self, headers: dict[str, str], info: RequestInfo, user: User) -> list[tuple[bytes, bytes]]:
+    def _grant(self, headers: dict[str, str], info: RequestInfo, user: User) -> str:
         auditor = self._guards.auditor
         if auditor is not None and auditor.may_tell(user, info):
             # What is told of must pass here every time.
-            return []
+            return ""
         found = grant(headers, info, user, authorizer=self._guards.authorizer, catalogue=self._catalogue)
-        return [] if found is None else [(GRANT_HEADER.encode(), found)]
+        return found.decode() if found is not None else ""
 
 
 async def _send_busy(exchange: Exchange, error: Refused) -> None:

@@ -55,6 +55,13 @@ class Metrics:
         else:
             self._gauge(info).inc()
 
+    def withdraw(self, info: RequestInfo) -> None:
+        """A request that was taken in is answered, and counted, by the front door."""
+        if _is_long(info):
+            self._watches.labels(info.verb.upper(), info.resource).dec()
+        else:
+            self._gauge(info).dec()
+
     def end(self, info: RequestInfo, *, code: int, seconds: float, is_dry_run: bool) -> None:
         """Its answer has gone out."""
         verb = info.verb.upper()

@@ -279,8 +279,8 @@ class Pipeline:
         raise Conflict(resource.group, resource.plural, target.name)
 
     def _configuration(self, resource: Resource, body: bytes, options: WriteOptions, warnings: list[str]) -> bytes:
-        config, is_yaml = bodies.configuration(body)
-        check_configuration(orjson.loads(config), resource.group, resource.version, resource.kind)
+        config, decoded, is_yaml = bodies.configuration(body)
+        check_configuration(decoded, resource.group, resource.version, resource.kind)
         if options.field_validation == "Ignore":
             return config
         repeats = is_yaml or any(one.startswith("duplicate field") for one in self.codec.check(resource.schema, body).strict)

@@ -40,15 +40,14 @@ class RequestInfo:
 
 def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
     """Return what `method` on `path` asks for. Paths that are no resource's give `is_resource=False`, never an error."""
-    other = RequestInfo(verb=method.lower(), path=path)
     parts = [part for part in path.strip("/").split("/") if part]
     if len(parts) < 3 or parts[0] not in ("api", "apis"):
-        return other
+        return _other(method, path)
     if parts[0] == "api":
         prefix, group, version, rest = "api", "", parts[1], parts[2:]
     else:
         if len(parts) < 4:
-            return other
+            return _other(method, path)
         prefix, group, version, rest = "apis", parts[1], parts[2], parts[3:]
     verb = _VERBS.get(method, "")
     if rest[0] == "watch" and len(rest) > 1:
@@ -67,7 +66,7 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
         _, _, behind = path.partition(f"/{resource}/{name}/{subresource}")
         tail = behind or "/"
     elif len(rest) > 3:
-        return other
+        return _other(method, path)
     verb = _collection_verb(verb, name, query)
     return RequestInfo(
         verb=verb,
@@ -88,6 +87,10 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
 def is_true(text: str | None) -> bool:
     """Whether a query parameter means true, as apimachinery reads booleans: present and neither `0` nor `false`."""
     return text is not None and text.lower() not in ("0", "false")
+
+
+def _other(method: str, path: str) -> RequestInfo:
+    return RequestInfo(verb=method.lower(), path=path)
 
 
 def _collection_verb(verb: str, name: str, query: Mapping[str, str]) -> str:

@@ -33,6 +33,7 @@ from korch.apiserver.certificates import CertificateAuthority
 from korch.apiserver.grants import GUARDED
 from korch.apiserver.http import Front
 from korch.apiserver.identity import User
+from korch.apiserver.inbox import Inbox
 from korch.apiserver.join import join_routes
 from korch.apiserver.request_info import RequestInfo
 from korch.apiserver.server import ApiServer, ServerConfig
@@ -63,6 +64,8 @@ _FRONT_THREADS = 2
 _CLUSTER_DNS_HOST = 10
 _STOP_GRACE_S = 2
 _CHECK_CERTIFICATES_EVERY_S = 3600.0
+# Requests leave next to no cycles behind, but each makes hundreds of dicts: look for cycles less often than Python does by itself.
+_GARBAGE_THRESHOLDS = (20_000, 20, 20)
 
 log = get_logger("server")
 
@@ -159,6 +162,7 @@ class Server:
         self._storage = open_storage(layout, options.datastore, runtime)
         self._leadership = Leadership(options.datastore, runtime)
         self._controllers: list[Controller] = []
+        self._shared_informers: Informers | None = None
         self._scheduler: Scheduler | None = None
         self._catalogue = catalogue()
         self._write_credentials()
@@ -213,6 +217,7 @@ class Server:
             loop.add_signal_handler(number, stopping.set)
         application = _Application(self._api.app, str(self._layout.api_socket))
         front = self._front()
+        inbox = Inbox(front, self._api.app, grace_s=_STOP_GRACE_S)
         self._catalogue.on_change(front.forget_grants)
         self._api.metrics.front_reads = front.reads
         etcd = self._etcd_front()
@@ -220,6 +225,7 @@ class Server:
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(application.serve(), name="application"),
+                    tasks.create_task(inbox.serve(), name="inbox"),
                     tasks.create_task(self._api.run(), name="api"),
                     tasks.create_task(self._storage.run(), name="storage"),
                 ]
@@ -229,6 +235,7 @@ class Server:
                 log.info("API served", addresses=bound)
                 # Modules and catalogue stay for good: no collection needs to look at them again.
                 gc.freeze()
+                gc.set_threshold(*_GARBAGE_THRESHOLDS)
                 if etcd is not None:
                     log.info("etcd API served", addresses=await self._runtime.offload.run(etcd.start))
                 running.append(tasks.create_task(self._keep_serving_certificate(front), name="certificates"))
@@ -263,7 +270,7 @@ class Server:
                 yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime).run()
 
     async def _control(self, client: Client) -> None:
-        """Run all controllers, with caches of their own; returns only when cancelled."""
+        """Run all controllers; returns only when cancelled."""
         options = self._options
         config = ControllerConfig(
             root_ca_pem=self._authority.certificate_pem.decode(),
@@ -271,15 +278,23 @@ class Server:
             cluster_cidr=options.cluster_cidr,
             node_monitor_grace_period_s=options.node_monitor_grace_period_s,
         )
-        self._controllers = all_controllers(client, Informers(client, self._runtime), self._runtime, config)
+        self._controllers = all_controllers(client, self._informers(client), self._runtime, config)
         async with asyncio.TaskGroup() as tasks:
             for controller in self._controllers:
                 tasks.create_task(controller.run(), name=controller.name)
 
     async def _schedule(self, client: Client) -> None:
-        """Run the scheduler, with a cache of its own; returns only when cancelled."""
-        self._scheduler = Scheduler(client, Informers(client, self._runtime), self._runtime)
+        """Run the scheduler; returns only when cancelled."""
+        self._scheduler = Scheduler(client, self._informers(client), self._runtime)
         await self._scheduler.run()
+
+    def _informers(self, client: Client) -> Informers:
+        """Return caches: the same for controllers and scheduler, unless each may begin and end to lead by itself."""
+        if self._storage.is_shared:
+            return Informers(client, self._runtime)
+        if self._shared_informers is None:
+            self._shared_informers = Informers(client, self._runtime)
+        return self._shared_informers
 
     def _client(self, name: str, *groups: str) -> Client:
         return self._api.client(User(name, groups=(*groups, "system:authenticated")))
@@ -439,7 +454,8 @@ class Server:
 
 
 class _Application(uvicorn.Server):
-    """uvicorn on a Unix socket, without signal handlers of its own."""
+    """uvicorn on a Unix socket, without signal handlers of its own. It gets what does not come through the inbox: upgrades, and
+    requests whose bodies are long or slow."""
 
     def __init__(self, app: Front, socket_path: str) -> None:
         http: Any = HttpToolsProtocol

@@ -1,4 +1,4 @@
-//! The body of an answer: our own, a read from the store, or the application's, passed on frame by frame as it comes.
+//! The body of an answer: our own, a read from the store, or the application's, passed on piece by piece as it comes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::inbox::Delivered;
+use super::piece::Piece;
 use super::pool::Lease;
 use super::reads::{List, Watch};
 use super::stats::Gauge;
@@ -16,7 +18,21 @@ pub(super) enum Reply {
     Own(Full<Bytes>),
     List(List),
     Watch(Watch),
+    Pieces(Delivered),
     Upstream(Streamed),
+}
+
+/// An answer that ends before it is complete.
+#[derive(Debug, thiserror::Error)]
+#[error("the application ended its answer early")]
+pub(super) struct Broken;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error(transparent)]
+    Upstream(#[from] hyper::Error),
+    #[error(transparent)]
+    Broken(#[from] Broken),
 }
 
 /// Frames from the application. The lease goes back to the pool at the end of the body; dropped before, it cuts the connection,
@@ -49,21 +65,25 @@ impl Streamed {
 }
 
 impl Body for Reply {
-    type Data = Bytes;
-    type Error = hyper::Error;
+    type Data = Piece;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         match self.get_mut() {
             Self::Own(body) => Pin::new(body)
                 .poll_frame(context)
+                .map_ok(|frame| frame.map_data(Piece::from))
                 .map_err(|never| match never {}),
             Self::List(list) => Poll::Ready(list.next_piece().map(|piece| Ok(Frame::data(piece)))),
             Self::Watch(watch) => watch
                 .poll_lines(context)
-                .map(|lines| lines.map(|lines| Ok(Frame::data(lines)))),
+                .map(|lines| lines.map(|lines| Ok(Frame::data(lines.into())))),
+            Self::Pieces(delivered) => delivered
+                .poll_piece(context)
+                .map(|piece| piece.map(|piece| Ok(Frame::data(piece?.into())))),
             Self::Upstream(streamed) => {
                 let polled = Pin::new(&mut streamed.body).poll_frame(context);
                 match &polled {
@@ -77,6 +97,8 @@ impl Body for Reply {
                     Poll::Pending => {}
                 }
                 polled
+                    .map_ok(|frame| frame.map_data(Piece::from))
+                    .map_err(BodyError::from)
             }
         }
     }
@@ -86,6 +108,7 @@ impl Body for Reply {
             Self::Own(body) => body.is_end_stream(),
             Self::List(list) => list.is_done(),
             Self::Watch(_) => false,
+            Self::Pieces(delivered) => delivered.is_done(),
             Self::Upstream(streamed) => streamed.body.is_end_stream(),
         }
     }
@@ -96,7 +119,7 @@ impl Body for Reply {
             Self::List(list) => list
                 .length()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
-            Self::Watch(_) => SizeHint::default(),
+            Self::Watch(_) | Self::Pieces(_) => SizeHint::default(),
             Self::Upstream(streamed) => streamed.body.size_hint(),
         }
     }

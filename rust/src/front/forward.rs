@@ -1,19 +1,22 @@
-//! One request: rewrite its head, hand it to the application, pass the answer back as it comes.
+//! One request: rewrite its head, hand it to the application, pass the answer back as it comes. A read that the store could answer only
+//! asks the application whether it may, and goes there with all its work when that did not help. What the application takes in memory
+//! goes through the inbox; upgrades, and bodies that are long or slow, go over its socket.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http_body_util::{Either, Empty};
 use hyper::body::{Body, Incoming};
 use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 
 use super::body::{Reply, Streamed};
+use super::gather::Outgoing;
 use super::headers;
 use super::listen::Server;
-use super::pool::{Lease, Outgoing, Pool};
+use super::pool::{Lease, Pool};
 use super::reads::{ASK, GRANT};
 use super::stats::{Gauge, Stats, add};
 use super::status;
@@ -35,10 +38,18 @@ pub(super) async fn forward(
     peer: Arc<Peer>,
     server: Arc<Server>,
 ) -> Response<Reply> {
-    let (pool, stats) = (&server.pool, &server.stats);
+    let stats = &server.stats;
     add(&stats.requests_total);
-    let reads = server.reads.as_deref();
-    let read = reads.and_then(|reads| Some((reads, reads.pending(&request, &peer)?)));
+    let upgrade = if request.version() == Version::HTTP_11 {
+        headers::upgrade(request.headers())
+    } else {
+        None
+    };
+    let read = server
+        .reads
+        .as_deref()
+        .filter(|_| upgrade.is_none() && request.body().is_end_stream())
+        .and_then(|reads| Some((reads, reads.pending(&request, &peer)?)));
     if let Some((reads, pending)) = &read
         && let Some(response) = reads.answer(pending, &peer, request.headers())
     {
@@ -53,11 +64,6 @@ pub(super) async fn forward(
     else {
         return status::bad_request("the request names no path");
     };
-    let upgrade = if request.version() == Version::HTTP_11 {
-        headers::upgrade(request.headers())
-    } else {
-        None
-    };
     let client_side = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut head, body) = request.into_parts();
     let authority = head
@@ -71,38 +77,58 @@ pub(super) async fn forward(
         peer.certificate.as_ref(),
         upgrade,
     );
-    if read.is_some() {
-        head.headers.insert(ASK, HeaderValue::from_static("1"));
-    }
     head.uri = Uri::from(target);
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    let body = if body.is_end_stream() {
-        Either::Right(Empty::new())
-    } else {
-        Either::Left(body)
-    };
-    match send(
-        Request::from_parts(head, body),
-        client_side.is_some(),
-        pool,
-        stats,
-    )
-    .await
+    if let Some((reads, pending)) = read
+        && !reads.is_granted(&pending)
     {
-        Ok((response, lease)) => {
-            if let Some((reads, pending)) = read
-                && let Some(grant) = response.headers().get(GRANT)
-            {
-                reads.learn(pending, grant);
-            }
-            answer(response, lease, client_side, active, stats)
+        let mut asking = head.clone();
+        asking.headers.insert(ASK, HeaderValue::from_static("1"));
+        let gauge = Gauge::up(stats, |stats| &stats.requests_active);
+        let response = pass(asking, Outgoing::default(), None, gauge, &server).await;
+        let Some(grant) = response.headers().get(GRANT) else {
+            return own_removed(response);
+        };
+        reads.learn(&pending, grant);
+        if let Some(response) = reads.answer(&pending, &peer, &head.headers) {
+            return response;
         }
+    }
+    own_removed(pass(head, Outgoing::new(body), client_side, active, &server).await)
+}
+
+/// Hand a request over, in memory if that is possible, and return the answer as it came.
+async fn pass(
+    head: Parts,
+    mut body: Outgoing,
+    client_side: Option<OnUpgrade>,
+    active: Gauge,
+    server: &Server,
+) -> Response<Reply> {
+    let (pool, stats) = (&server.pool, &server.stats);
+    if client_side.is_none() && server.inbox.is_attached() && body.gather().await {
+        add(&stats.handed_over);
+        let answered = server.inbox.ask(head, body.into_bytes(), active).await;
+        return answered.unwrap_or_else(|| {
+            add(&stats.upstream_failures);
+            status::unavailable("it gave no answer", false)
+        });
+    }
+    let request = Request::from_parts(head, body);
+    match send(request, client_side.is_some(), pool, stats).await {
+        Ok((response, lease)) => answer(response, lease, client_side, active, stats),
         Err(failure) => {
             add(&stats.upstream_failures);
             status::unavailable(&failure.why, failure.retriable)
         }
     }
+}
+
+fn own_removed(mut response: Response<Reply>) -> Response<Reply> {
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    headers::to_client(response.headers_mut(), switching);
+    response
 }
 
 struct Failure {
@@ -163,10 +189,10 @@ async fn send(
 
 /// A second copy of a request that may be sent twice.
 fn repeated(request: &Request<Outgoing>) -> Option<Request<Outgoing>> {
-    if !matches!(request.body(), Either::Right(_)) || !request.method().is_idempotent() {
+    if !request.body().is_end_stream() || !request.method().is_idempotent() {
         return None;
     }
-    let mut copy = Request::new(Either::Right(Empty::new()));
+    let mut copy = Request::new(Outgoing::default());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
@@ -183,7 +209,6 @@ fn answer(
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let server_side = switching.then(|| hyper::upgrade::on(&mut response));
     let (mut head, body) = response.into_parts();
-    headers::to_client(&mut head.headers, switching);
     head.version = Version::HTTP_11;
     match (client_side, server_side) {
         (Some(client_side), Some(server_side)) => {

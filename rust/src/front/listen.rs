@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::forward::{Peer, forward};
+use super::inbox::Inbox;
 use super::pool::Pool;
 use super::reads::{self, Reads};
 use super::stats::{Gauge, Stats, add};
@@ -35,6 +36,7 @@ const PING_FOR: Duration = Duration::from_secs(20);
 pub(super) struct Server {
     pub(super) acceptor: Arc<Acceptor>,
     pub(super) pool: Arc<Pool>,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) stats: Arc<Stats>,
     pub(super) reads: Option<Arc<Reads>>,
     pub(super) idle_timeout: Duration,

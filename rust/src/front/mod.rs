@@ -1,14 +1,19 @@
 //! The server's socket. It speaks HTTP/1.1 and HTTP/2 over TLS with clients, answers the reads that it has been allowed to answer from
-//! the store, and hands every other request to the application over HTTP/1.1 on a Unix socket, together with what only the socket's
-//! owner knows: the verified client certificate and the address. Upgrades (exec, attach, port-forward) become byte pipes. It runs on threads of its own, which never touch Python.
+//! the store, and hands every other request to the application, in memory or over HTTP/1.1 on a Unix socket, together with what only
+//! the socket's owner knows: the verified client certificate and the address. Upgrades (exec, attach, port-forward) become byte pipes.
+//! It runs on threads of its own, which never touch Python.
 //!
-//! `listen` serves connections, `reads` answers from the store, `forward` carries one request, `pool` keeps connections to
-//! the application, `headers` knows which header may cross, `body` carries what comes back, `status` answers when nobody else can.
+//! `listen` serves connections, `reads` answers from the store, `forward` carries one request, `gather` reads its body, `inbox` is where
+//! the application takes requests, `pool` keeps connections to it, `headers` knows which header may cross, `body` carries what comes
+//! back, a `piece` at a time, `status` answers when nobody else can.
 
 mod body;
 mod forward;
+mod gather;
 mod headers;
+mod inbox;
 mod listen;
+mod piece;
 mod pool;
 mod reads;
 mod stats;
@@ -19,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use inbox::{Arrival, Inbox, News};
 pub use reads::{Count, Source};
 pub use stats::Stats;
 
@@ -51,7 +57,7 @@ pub struct Front {
 
 impl Front {
     /// Bind, start the threads and accept. Blocks for some milliseconds.
-    pub fn open(config: Config, stats: Arc<Stats>) -> Result<Self, SocketError> {
+    pub fn open(config: Config, inbox: Arc<Inbox>, stats: Arc<Stats>) -> Result<Self, SocketError> {
         let protocols = [listen::HTTP2, b"http/1.1"];
         let acceptor = Acceptor::open(config.tls, Clients::MayBeAnonymous, &protocols)?;
         let acceptor = Arc::new(acceptor);
@@ -63,6 +69,7 @@ impl Front {
         let server = Arc::new(listen::Server {
             acceptor: Arc::clone(&acceptor),
             pool: pool::Pool::new(config.upstream, Arc::clone(&stats)),
+            inbox,
             stats: Arc::clone(&stats),
             reads: reads.clone(),
             idle_timeout: config.idle_timeout,

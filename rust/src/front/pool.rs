@@ -9,15 +9,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::gather::Outgoing;
 use super::stats::{Stats, add};
 
 const IDLE_MAX: usize = 64;
@@ -27,9 +25,6 @@ const SETTLE_FOR: Duration = Duration::from_secs(1);
 /// A full backlog is waited out in such steps.
 const BACKLOG_STEP: Duration = Duration::from_millis(10);
 const BACKLOG_STEPS: u32 = 200;
-
-/// A request's body on its way to the application.
-pub(super) type Outgoing = Either<Incoming, Empty<Bytes>>;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {

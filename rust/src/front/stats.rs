@@ -11,6 +11,7 @@ pub struct Stats {
     pub requests_total: AtomicU64,
     pub requests_active: AtomicU64,
     pub upgrades_active: AtomicU64,
+    pub handed_over: AtomicU64,
     pub upstream_connects: AtomicU64,
     pub upstream_failures: AtomicU64,
     pub upstream_retries: AtomicU64,
@@ -18,7 +19,7 @@ pub struct Stats {
 
 impl Stats {
     /// Every counter with its name, in a fixed order.
-    pub fn all(&self) -> [(&'static str, u64); 9] {
+    pub fn all(&self) -> [(&'static str, u64); 10] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("connections_total", read(&self.connections_total)),
@@ -27,6 +28,7 @@ impl Stats {
             ("requests_total", read(&self.requests_total)),
             ("requests_active", read(&self.requests_active)),
             ("upgrades_active", read(&self.upgrades_active)),
+            ("handed_over", read(&self.handed_over)),
             ("upstream_connects", read(&self.upstream_connects)),
             ("upstream_failures", read(&self.upstream_failures)),
             ("upstream_retries", read(&self.upstream_retries)),

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::api::{Schema, schema_error};
-use crate::api::managed::{self, ApplyError, Type, Write};
+use crate::api::managed::{self, ApplyError, Remembered, Type, Write};
 use crate::api::schema;
 
 create_exception!(_native, ApplyConflict, PyException);
@@ -23,6 +23,8 @@ pub struct FieldManager {
     subresource: String,
     reset: Vec<String>,
     only: Vec<String>,
+    /// None where a create does not keep its whole spec.
+    remembered: Option<Remembered>,
 }
 
 impl FieldManager {
@@ -60,7 +62,9 @@ impl FieldManager {
             let found = schema.table.definition(definition);
             Type::Node(found.map_err(|error| schema_error(&error))?)
         };
+        let keeps_spec = only.is_empty() && !reset.iter().any(|path| path.starts_with("spec"));
         Ok(Self {
+            remembered: keeps_spec.then(Remembered::default),
             table: Arc::clone(&schema.table),
             of,
             api_version,
@@ -80,7 +84,10 @@ impl FieldManager {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let live = live.map(text).transpose()?;
         let new = text(new)?;
-        let found = self.with(manager, now, |write| managed::track(write, live, new));
+        let found = self.with(manager, now, |write| match (&self.remembered, live) {
+            (Some(remembered), None) => managed::track_created(write, new, remembered),
+            _ => managed::track(write, live, new),
+        });
         Ok(PyBytes::new(py, &found.map_err(PyValueError::new_err)?))
     }
 

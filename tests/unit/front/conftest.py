@@ -14,8 +14,8 @@ def authority() -> Certificate:
     return issue("korch-ca")
 
 
-@pytest.fixture
-def door(tmp_path: Path, authority: Certificate) -> Iterator[Door]:
+@pytest.fixture(params=[False, True], ids=["socket", "memory"])
+def door(request: pytest.FixtureRequest, tmp_path: Path, authority: Certificate) -> Iterator[Door]:
     server = issue("kube-apiserver", authority)
     front = native.Front(
         bind=["127.0.0.1:0"],
@@ -24,5 +24,5 @@ def door(tmp_path: Path, authority: Certificate) -> Iterator[Door]:
         **server.written(tmp_path, authority),
     )
     (address,) = front.start()
-    yield Door(front, address, authority, issue("alice", authority), tmp_path)
+    yield Door(front, address, authority, issue("alice", authority), tmp_path, request.param)
     front.stop()

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from korch._core import native
+from korch.apiserver.inbox import Inbox
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -93,6 +94,8 @@ class Door:
     authority: Certificate
     client: Certificate
     directory: Path
+    # Whether applications take requests in memory, as far as they can, or over a socket only.
+    in_memory: bool = True
 
     @property
     def port(self) -> int:
@@ -122,11 +125,16 @@ async def application(door: Door, app: Callable) -> AsyncIterator[None]:
     serving = asyncio.get_running_loop().create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0)
+    inbox = asyncio.get_running_loop().create_task(Inbox(door.front, app, grace_s=5).serve()) if door.in_memory else None
+    await asyncio.sleep(0)
     try:
         yield
     finally:
         server.should_exit = True
         await serving
+        if inbox is not None:
+            inbox.cancel()
+            await asyncio.gather(inbox, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -141,7 +141,8 @@ READS = [
 async def test_the_store_answers_as_the_application_does(tmp_path: Path, authority: Certificate, path: str):
     async with cluster(tmp_path, authority) as made:
         await config_maps(made, 5)
-        first, second = await made.root.get(path), await made.root.get(path)
+        # With a weight the application is asked, which knows what it means.
+        first, second = await made.root.get(path, headers={"accept": "application/json;q=0.9"}), await made.root.get(path)
         assert made.answered() == 1
         assert (first.status_code, second.status_code) == (200, 200)
         assert first.content == second.content
@@ -162,7 +163,7 @@ async def test_pages_continue_at_their_revision_whoever_answers(tmp_path: Path, 
             # What happens in between is on no page.
             await made.root.delete(f"{CONFIG_MAPS}/c4") if turn == 0 else None
         assert (names, token) == (["c0", "c1", "c2", "c3", "c4"], "")
-        assert made.answered("LIST") == 2
+        assert made.answered("LIST") == 3
 
 
 async def test_what_the_store_cannot_say_the_application_says(tmp_path: Path, authority: Certificate):
@@ -220,7 +221,7 @@ async def test_a_grant_is_as_wide_as_the_permission(tmp_path: Path, authority: C
         await made.allow("everywhere")
         await made.allow("here", namespace="d")
         await made.allow("single", namespace="d", verbs=("get",), resourceNames=["c0"])
-        for user, codes, answered in [("everywhere", [200, 200, 200], 5), ("here", [200, 200, 403], 3), ("single", [200, 403, 403], 1)]:
+        for user, codes, answered in [("everywhere", [200, 200, 200], 6), ("here", [200, 200, 403], 4), ("single", [200, 403, 403], 2)]:
             async with made.user(user) as client:
                 before = made.answered()
                 for path, code in zip([f"{CONFIG_MAPS}/c0", f"{CONFIG_MAPS}/c1", "/api/v1/namespaces/e/configmaps/c0"], codes, strict=True):
@@ -232,7 +233,7 @@ async def test_a_node_is_granted_no_more_than_its_pods(tmp_path: Path, authority
     async with cluster(tmp_path, authority) as made, made.user("system:node:n1|system:nodes") as node:
         own, other = "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2"
         assert [(await node.get(path)).status_code for path in (own, own, other, "/api/v1/pods")] == [200, 200, 403, 403]
-        assert made.answered() == 1
+        assert made.answered() == 2
 
 
 async def test_impersonation_and_the_anonymous_always_meet_the_application(tmp_path: Path, authority: Certificate):
@@ -286,10 +287,10 @@ async def test_a_watch_shows_the_present_its_end_and_every_change(tmp_path: Path
         query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=app%3Deven"
         async with made.door.http(http2=http2, certificate=issue("root", authority)) as client:
             async with client.stream("GET", f"{CONFIG_MAPS}?{query}", timeout=30) as answer:
-                # This certificate is another identity, so the first watch asks.
+                # This certificate is another identity, so it is asked first whether it may.
                 asked = await Lines(answer).take(2)
             async with client.stream("GET", f"{CONFIG_MAPS}?{query}", timeout=30) as answer:
-                assert (asked, made.answered("WATCH")) == ([("ADDED", "c0"), ("BOOKMARK", "")], 1)
+                assert (asked, made.answered("WATCH")) == ([("ADDED", "c0"), ("BOOKMARK", "")], 2)
                 lines = Lines(answer)
                 assert await lines.take(1) == [("ADDED", "c0")]
                 kind, end = await lines.next()
@@ -311,14 +312,14 @@ async def test_a_watch_resumes_and_ends_with_its_timeout(tmp_path: Path, authori
             lines = Lines(answer)
             assert await lines.take(2) == [("ADDED", "c1"), ("ADDED", "c2")]
             assert await lines.rest() == []
-        assert made.answered("WATCH") == 1
+        assert made.answered("WATCH") == 2
 
 
 async def test_a_door_that_closes_ends_the_watches(tmp_path: Path, authority: Certificate):
     async with cluster(tmp_path, authority) as made:
         await primed(made)
         async with made.root.stream("GET", f"{CONFIG_MAPS}?watch=1&resourceVersion=1", timeout=30) as answer:
-            assert made.answered("WATCH") == 1
+            assert made.answered("WATCH") == 2
             await asyncio.get_running_loop().run_in_executor(None, made.door.front.stop, 5_000)
             assert await Lines(answer).rest() == []
 
@@ -344,7 +345,7 @@ async def test_a_change_of_kinds_ends_every_grant(tmp_path: Path, authority: Cer
         await config_maps(made, 1)
         for _ in range(3):
             await made.root.get(CONFIG_MAPS)
-        assert made.answered() == 2
+        assert made.answered() == 3
         kinds = made.server.pipeline.catalogue
         kinds.on_change(made.door.front.forget_grants)
         config_map = kinds.get("", "v1", "configmaps")
@@ -353,4 +354,19 @@ async def test_a_change_of_kinds_ends_every_grant(tmp_path: Path, authority: Cer
         assert (await made.root.get(CONFIG_MAPS)).status_code == 404
         kinds.add(config_map)
         assert (await made.root.get(CONFIG_MAPS)).status_code == 200
-        assert made.answered() == 2
+        assert made.answered() == 4
+
+
+async def test_asking_whether_a_read_is_allowed_costs_the_application_no_read(tmp_path: Path, authority: Certificate):
+    async with cluster(tmp_path, authority) as made:
+        made.server.metrics.front_reads = made.door.front.reads
+        await config_maps(made, 3)
+        before = made.door.front.stats()
+        found = await made.root.get(CONFIG_MAPS)
+        assert [one["metadata"]["name"] for one in found.json()["items"]] == ["c0", "c1", "c2"]
+        assert made.door.front.stats()["handed_over"] - before["handed_over"] == 1
+        assert made.answered("LIST") == 1
+        text = (await made.root.get("/metrics")).text
+        lists = [line for line in text.splitlines() if line.startswith("apiserver_request_total") and 'verb="LIST",version="v1"' in line]
+        assert [line for line in lists if 'resource="configmaps"' in line and line.endswith(" 1.0")]
+        assert 'apiserver_current_inflight_requests{request_kind="readOnly"} 1.0' in text

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ USER_PREFIX = "system:serviceaccount:"
 _EXTENDED_EXPIRATION_S = 365 * 24 * 3600
 _MOUNTED_EXPIRATION_S = 3607
 _CLAIMS_MAX = 10_000
+
+# Claims of what a token may be bound to, and the resource that holds such objects.
+_BOUND = (("pod", "pods"), ("secret", "secrets"), ("node", "nodes"))
 
 # Answers the uid of an object that exists now, "" when it does not: (plural, namespace, name).
 Lookup = Callable[[str, str, str], str]
@@ -62,7 +65,9 @@ class ServiceAccountTokens:
         self.audiences = list(audiences)
         self._clock = clock
         self._lookup = lookup
+        # Of tokens that were verified: what they say, and whom that makes.
         self._claims: dict[str, dict[str, Any]] = {}
+        self._users: dict[str, User] = {}
         der = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         self._key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
 
@@ -106,24 +111,17 @@ class ServiceAccountTokens:
             return None
         if not uid or self._lookup("serviceaccounts", namespace, name) != uid:
             return None
-        extra: dict[str, tuple[str, ...]] = {"authentication.kubernetes.io/credential-id": (f"JTI={claims.get('jti', '')}",)}
-        for kind, plural in (("pod", "pods"), ("secret", "secrets"), ("node", "nodes")):
+        for kind, plural in _BOUND:
             bound = private.get(kind)
-            if bound is None:
-                continue
             # The node of a pod is told, not required: the pod's own end is what ends the token.
-            is_required = kind != "node" or "pod" not in private
-            if is_required and self._lookup(plural, "" if kind == "node" else namespace, str(bound.get("name", ""))) != bound.get("uid"):
+            if bound is None or (kind == "node" and "pod" in private):
+                continue
+            if self._lookup(plural, "" if kind == "node" else namespace, str(bound.get("name", ""))) != bound.get("uid"):
                 return None
-            if kind in ("pod", "node"):
-                extra[f"authentication.kubernetes.io/{kind}-name"] = (str(bound["name"]),)
-                extra[f"authentication.kubernetes.io/{kind}-uid"] = (str(bound["uid"]),)
-        return User(
-            name=f"{USER_PREFIX}{namespace}:{name}",
-            uid=uid,
-            groups=("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
-            extra=extra,
-        )
+        user = self._users.get(token)
+        if user is None:
+            user = self._users[token] = _user(claims)
+        return user
 
     def _verified(self, token: str) -> dict[str, Any] | None:
         """Return the claims of a token that this cluster has signed. Remembered, because a signature does not change; all else does."""
@@ -142,13 +140,13 @@ class ServiceAccountTokens:
             return None
         if len(self._claims) >= _CLAIMS_MAX:
             self._claims.clear()
+            self._users.clear()
         self._claims[token] = claims
         return claims
 
     def audiences_of(self, token: str) -> list[str]:
         """Return the audiences in a token that `authenticate` accepted."""
-        claims = jwt.decode(token, options={"verify_signature": False})
-        return _listed(claims.get("aud"))
+        return _listed((self._verified(token) or {}).get("aud"))
 
     def key_set(self) -> dict[str, Any]:
         """Return the JWKS document that lets others check our tokens (`/openid/v1/jwks`)."""
@@ -177,6 +175,22 @@ class ServiceAccountTokens:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         }
+
+
+def _user(claims: Mapping[str, Any]) -> User:
+    private = claims["kubernetes.io"]
+    namespace, account = str(private.get("namespace", "")), private["serviceaccount"]
+    extra: dict[str, tuple[str, ...]] = {"authentication.kubernetes.io/credential-id": (f"JTI={claims.get('jti', '')}",)}
+    for kind in ("pod", "node"):
+        if (bound := private.get(kind)) is not None:
+            extra[f"authentication.kubernetes.io/{kind}-name"] = (str(bound["name"]),)
+            extra[f"authentication.kubernetes.io/{kind}-uid"] = (str(bound["uid"]),)
+    return User(
+        name=f"{USER_PREFIX}{namespace}:{account.get('name', '')}",
+        uid=str(account.get("uid", "")),
+        groups=("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
+        extra=extra,
+    )
 
 
 def _listed(audiences: Any) -> list[str]:

@@ -68,8 +68,8 @@ async def patch(pipeline: Pipeline, target: Target, patch: bytes, patch_type: st
     warnings: list[str] = []
     config = b""
     if patch_type == "apply":
-        config, _ = configuration(patch)
-        check_configuration(orjson.loads(config), "autoscaling", "v1", "Scale")
+        config, decoded, _ = configuration(patch)
+        check_configuration(decoded, "autoscaling", "v1", "Scale")
 
     def change(before: bytes) -> Object:
         warnings.clear()

@@ -3,7 +3,8 @@
 //! `value` is an object as a tree that borrows from its bytes, `path` a step to a field, `set` fields as a tree of such steps and its
 //! wire form FieldsV1. `types` tells how the compiled schema merges a value (atomic, set, map by keys, or deduced when there is no
 //! schema); `changed` reads two objects without what they share; `fields`, `compare`, `merge`, `remove` and `validate` are the walks over
-//! typed values; `entries` are an object's managers, and `peel` takes them off it unread; `update` and `apply` put these together.
+//! typed values; `entries` are an object's managers, and `peel` takes them off it unread; `remembered` knows the fields of
+//! specs that come again; `update` and `apply` put these together.
 //! Mirrors sigs.k8s.io/structured-merge-diff and apimachinery's util/managedfields.
 
 mod apply;
@@ -14,6 +15,7 @@ mod fields;
 mod merge;
 mod path;
 mod peel;
+mod remembered;
 mod remove;
 mod scale;
 mod set;
@@ -28,6 +30,7 @@ mod tests;
 pub use apply::{Applied, ApplyError, Conflict, apply};
 pub use entries::Write;
 pub use peel::peel;
+pub use remembered::Remembered;
 pub use scale::{scale_to_parent, scale_to_subresource};
 pub use types::Type;
-pub use update::track;
+pub use update::{track, track_created};

@@ -4,6 +4,7 @@
 //! elements, so that all operations are merges and the wire form is the same for equal sets.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::path::Element;
 use super::types::{Type, Types};
@@ -12,6 +13,8 @@ use super::value::Value;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Set<'a> {
     nodes: Vec<Node<'a>>,
+    /// The wire form of a set that nobody looks into; it has no nodes then.
+    encoded: Option<Arc<[u8]>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +26,23 @@ pub(super) struct Node<'a> {
 
 impl<'a> Set<'a> {
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.nodes.is_empty() && self.encoded.is_none()
+    }
+
+    /// A set of which only the wire form is known. It can be put into another set and be written, nothing else.
+    pub fn encoded(fields: Arc<[u8]>) -> Self {
+        Self {
+            nodes: Vec::new(),
+            encoded: Some(fields),
+        }
+    }
+
+    /// The wire form of what is in the set at a field and below, None when nothing is.
+    pub fn encoded_below(&self, field: &str) -> Option<Vec<u8>> {
+        let node = self.find(&Element::field(field))?;
+        let mut out = Vec::new();
+        node.below.write_node(node.is_member, &mut out);
+        Some(out)
     }
 
     pub fn nodes(&self) -> &[Node<'a>] {
@@ -318,6 +337,10 @@ impl<'a> Set<'a> {
     }
 
     fn write_node(&self, is_member: bool, out: &mut Vec<u8>) {
+        if let Some(encoded) = &self.encoded {
+            out.extend_from_slice(encoded);
+            return;
+        }
         out.push(b'{');
         if is_member && !self.is_empty() {
             out.extend_from_slice(b"\".\":{},");

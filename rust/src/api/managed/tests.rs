@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use proptest::prelude::*;
 
-use super::update::tracked;
+use super::remembered::Remembered;
+use super::update::{track_created, tracked};
 use super::value::Value as Borrowed;
 use super::{Applied, ApplyError, Conflict, Type, Write, apply, track};
 use crate::api::schema::Schema;
@@ -32,6 +33,7 @@ fn schema() -> Schema {
                 "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"],
                     "items": {"$ref": "#/definitions/Port"}},
                 "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                "spec": {"$ref": "#/definitions/Thing"},
                 "status": {"type": "object", "properties": {"phase": {"type": "string"}}}
             }
         },
@@ -551,6 +553,33 @@ proptest! {
                 prop_assert_eq!(&object["inner"][name], value);
             }
             live = Some(object.to_string());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_spec_that_was_created_before_is_owned_as_if_it_were_new(first in things(), second in things()) {
+        let schema = schema();
+        let of = Type::Node(schema.definition("Thing").unwrap());
+        for of in [of, Type::Deduced] {
+            let remembered = Remembered::default();
+            let write = Write {
+                schema: &schema, of, manager: "a", subresource: "", api_version: VERSION, now: "2026-01-01T00:00:00Z",
+                reset: &["status"], only: &[],
+            };
+            for round in 0..4 {
+                for spec in [&first, &second, &first["words"], &Value::Null] {
+                    let labels = json!({format!("l{round}"): "x"});
+                    let thing = json!({"apiVersion": VERSION, "kind": "Thing", "metadata": {"name": "t", "labels": labels},
+                        "words": second["words"], "spec": spec, "status": {"a": 1}, "z": round});
+                    let text = thing.to_string();
+                    let expected = track(&write, None, &text).unwrap();
+                    let found = track_created(&write, &text, &remembered).unwrap();
+                    prop_assert_eq!(String::from_utf8(found).unwrap(), String::from_utf8(expected).unwrap());
+                }
+            }
+            prop_assert!(remembered.get(&first.to_string()).is_some());
         }
     }
 }

@@ -3,8 +3,11 @@
 use super::changed;
 use super::compare::compare;
 use super::entries::{self, Entries, Entry, Identity, Operation, Write};
+use super::path::Element;
+use super::remembered::Remembered;
 use super::set::Set;
 use super::value::{EMPTY, Value};
+use crate::api::json::JsonError;
 
 /// Return `metadata.managedFields` of `new`, as JSON; empty when it has none.
 ///
@@ -17,6 +20,43 @@ pub fn track(write: &Write<'_>, live: Option<&str>, new: &str) -> Result<Vec<u8>
         None => (EMPTY.clone(), parse(new)?),
     };
     tracked(write, live.is_some(), live_value, new_value)
+}
+
+/// The same for a create, where what is known of specs that came before is used and learnt. `write` may take nothing of `spec` back.
+pub fn track_created(
+    write: &Write<'_>,
+    new: &str,
+    remembered: &Remembered,
+) -> Result<Vec<u8>, String> {
+    let failed = |error: JsonError| error.to_string();
+    let members = changed::fields(new).map_err(failed)?.unwrap_or_default();
+    let spec = members.iter().find(|(name, _)| name == "spec");
+    let Some(spec) = spec.map(|(_, spec)| *spec) else {
+        return track(write, None, new);
+    };
+    let names_managers = members
+        .iter()
+        .any(|(name, raw)| name == "metadata" && raw.contains(r#""managedFields""#));
+    if names_managers {
+        return track(write, None, new);
+    }
+    let Some(known) = remembered.get(spec) else {
+        let entries = update(write, &EMPTY, &parse(new)?, Vec::new())?;
+        if let [entry] = entries.as_slice() {
+            remembered.learn(spec, || entry.set.encoded_below("spec"));
+        }
+        return Ok(entries::write(entries));
+    };
+    let rest = members.iter().filter(|(name, _)| name != "spec");
+    let rest = rest.map(|(name, raw)| Ok((name.clone(), Value::parse(raw)?)));
+    let rest = Value::Map(rest.collect::<Result<_, _>>().map_err(failed)?);
+    let (mut own, _) = compare(&write.types(), &EMPTY, &rest, write.of).changed();
+    own = entries::stripped(write.filter(own));
+    own.push(Element::field("spec"), true, Set::encoded(known));
+    own.sort();
+    let mut entries = Vec::new();
+    add(&mut entries, write.identity(Operation::Update), own, write);
+    Ok(entries::write(entries))
 }
 
 /// The same of values that may have lost what is the same in both.

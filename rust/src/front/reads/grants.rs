@@ -162,11 +162,11 @@ impl Grants {
     }
 
     /// Remember a grant, unless an epoch has begun since it was asked for.
-    pub(super) fn learn(&self, pending: Pending, told: &HeaderValue, counts: &Counts) {
+    pub(super) fn learn(&self, pending: &Pending, told: &HeaderValue, counts: &Counts) {
         let Ok(told) = serde_json::from_slice::<Told>(told.as_bytes()) else {
             return;
         };
-        let asked = pending.asked;
+        let asked = &pending.asked;
         let (namespace, name) = match told.scope.as_str() {
             "cluster" => (None, None),
             "namespace" => (Some(asked.namespace.clone()), None),
@@ -198,14 +198,17 @@ impl Grants {
                 ..Table::default()
             };
         }
-        let actions = table.by_identity.entry(pending.identity).or_default();
-        let grants = actions.entry(action(&asked)).or_default();
+        let actions = table
+            .by_identity
+            .entry(Arc::clone(&pending.identity))
+            .or_default();
+        let grants = actions.entry(action(asked)).or_default();
         let before = grants.len();
         if before >= PER_ACTION_MAX {
             grants.clear();
         }
         let now = Instant::now();
-        grants.retain(|one| one.until > now && !one.covers(&asked, now));
+        grants.retain(|one| one.until > now && !one.covers(asked, now));
         grants.push(grant);
         let after = grants.len();
         table.size = table.size.saturating_sub(before) + after;

@@ -1,5 +1,5 @@
-//! The body of a list: a head, the stored values with commas between them, an end. It is made in pieces as the client takes them, so
-//! that a large list costs pointers and one piece, not a copy of itself.
+//! The body of a list: a head, the stored values with commas between them, an end. It is made in pieces as the client takes them, of
+//! the stored bytes themselves, so that a large list costs pointers, and the first copy of it is the encrypted one.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::HeaderMap;
@@ -15,6 +15,7 @@ use hyper::header::{CONTENT_ENCODING, HeaderValue, VARY};
 
 use crate::store::{Frame, Page, Revision, Store};
 
+use super::super::piece::Piece;
 use super::grants::Route;
 use super::path::Asked;
 use super::selector;
@@ -70,39 +71,43 @@ impl List {
     }
 
     /// The next piece, None at the end. An encoder that fails ends the body early, which the client notices.
-    pub(in crate::front) fn next_piece(&mut self) -> Option<Bytes> {
+    pub(in crate::front) fn next_piece(&mut self) -> Option<Piece> {
         if self.gzip.is_none() {
             return (self.rest > 0).then(|| self.plain());
         }
         loop {
             if self.rest == 0 {
                 let finished = self.gzip.take()?.finish().ok()?;
-                return (!finished.is_empty()).then(|| finished.into());
+                return (!finished.is_empty()).then(|| Bytes::from(finished).into());
             }
-            let plain = self.plain();
+            let mut plain = self.plain();
             let encoder = self.gzip.as_mut()?;
-            encoder.write_all(&plain).ok()?;
+            while plain.has_remaining() {
+                let size = plain.chunk().len();
+                encoder.write_all(plain.chunk()).ok()?;
+                plain.advance(size);
+            }
             if encoder.get_ref().len() >= PIECE_BYTES {
-                return Some(std::mem::take(encoder.get_mut()).into());
+                return Some(Bytes::from(std::mem::take(encoder.get_mut())).into());
             }
         }
     }
 
-    fn plain(&mut self) -> Bytes {
-        let mut piece = BytesMut::with_capacity(PIECE_BYTES.min(self.rest) + 4096);
-        piece.extend_from_slice(&std::mem::take(&mut self.head));
-        while piece.len() < PIECE_BYTES {
+    fn plain(&mut self) -> Piece {
+        let mut piece = Piece::default();
+        piece.push(std::mem::take(&mut self.head).into());
+        while piece.remaining() < PIECE_BYTES {
             let Some(item) = self.items.pop_front() else {
-                piece.extend_from_slice(END);
+                piece.push(Bytes::from_static(END));
                 break;
             };
             if !std::mem::replace(&mut self.is_first, false) {
-                piece.put_u8(b',');
+                piece.push(Bytes::from_static(b","));
             }
-            piece.extend_from_slice(item.value());
+            piece.push(shared_value(&item));
         }
-        self.rest = self.rest.saturating_sub(piece.len());
-        piece.freeze()
+        self.rest = self.rest.saturating_sub(piece.remaining());
+        piece
     }
 }
 

@@ -1,8 +1,8 @@
 //! Reads that need no application: GET, LIST and WATCH of collections that an identity is known to be allowed to read.
 //!
-//! The first such read of an identity goes to the application like everything else, with a header that asks. If it is allowed and
-//! the collection's stored bytes are what clients get, the answer carries a grant: which names and namespaces it covers, where the
-//! collection lies in the store, and how long the grant holds. Later reads under it are answered from the store. Every change of
+//! For the first such read of an identity the application is asked with a header, and does no more than to decide. If the read is
+//! allowed and the collection's stored bytes are what clients get, it answers nothing but a grant: which names and namespaces it covers,
+//! where the collection lies in the store, and how long it holds. Reads under it are answered from the store. Every change of
 //! what permissions rest on (roles, bindings, service accounts, definitions of kinds) starts a new epoch while it is published, which
 //! is before its writer is answered, and no grant survives an epoch.
 //!
@@ -42,7 +42,7 @@ use path::{Asked, Verb};
 use signal::Signals;
 pub(super) use watch::Watch;
 
-/// Asks the application for a grant; it carries nothing else.
+/// Asks the application for a grant: if there is one, the answer is nothing else.
 pub(super) const ASK: HeaderName = HeaderName::from_static("x-korch-ask");
 /// The application's grant, as JSON; see `grants::Grant`.
 pub(super) const GRANT: HeaderName = HeaderName::from_static("x-korch-grant");
@@ -106,6 +106,9 @@ impl Reads {
         let epoch = self.grants.epoch();
         let identity = identity(request.headers(), peer)?;
         let asked = path::read(request.uri())?;
+        if !self.source.is_sole && !asked.takes_any_revision() {
+            return None;
+        }
         Some(Pending {
             asked,
             identity,
@@ -122,9 +125,6 @@ impl Reads {
     ) -> Option<Response<Reply>> {
         let asked = &pending.asked;
         let route = self.grants.find(&pending.identity, asked)?;
-        if !self.source.is_sole && !asked.takes_any_revision() {
-            return None;
-        }
         let body = match asked.verb {
             Verb::Get => Reply::Own(Full::new(self.object(&route, asked)?)),
             Verb::List => Reply::List(list::body(
@@ -156,8 +156,15 @@ impl Reads {
         Some(response)
     }
 
-    /// Keep the grant that came with the application's answer.
-    pub(super) fn learn(&self, pending: Pending, grant: &HeaderValue) {
+    /// Whether it is known that `pending` is allowed; if it was not answered, the store cannot.
+    pub(super) fn is_granted(&self, pending: &Pending) -> bool {
+        self.grants
+            .find(&pending.identity, &pending.asked)
+            .is_some()
+    }
+
+    /// Keep the application's grant.
+    pub(super) fn learn(&self, pending: &Pending, grant: &HeaderValue) {
         self.grants.learn(pending, grant, &self.counts);
     }
 
