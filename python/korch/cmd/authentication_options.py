@@ -15,7 +15,7 @@ from korch.apiserver.authn.authentication_configuration import BadConfiguration,
 from korch.apiserver.authn.bearer import TokenSource
 from korch.apiserver.authn.oidc import SIGNING_ALGORITHMS, Mapped, OidcTokens, Provider, https_fetch
 from korch.apiserver.authn.webhook_tokens import KubeconfigPost, WebhookTokens
-from korch.apiserver.go_duration import parse_duration
+from korch.api.go_duration import parse_duration
 from korch.runtime.clock import Clock
 
 _DISABLED = "-"
