@@ -23,6 +23,10 @@ class AllocationError(Exception):
     """The claims cannot be allocated on the node for a reason that has a name."""
 
 
+class InvalidPool(AllocationError):
+    """A pool of this node is invalid, and others had not enough; another node may still do."""
+
+
 class _TooMany(Exception):
     """An alternative would need more devices than a claim may get."""
 
@@ -92,7 +96,7 @@ class Allocator:
             is_found = False
         if not is_found:
             if any(pool.invalid for pool, _ in self._pools):
-                raise AllocationError("invalid resource pools were encountered")
+                raise InvalidPool("invalid resource pools were encountered")
             return None
         return [self._result(search) for search in self._searches]
 
@@ -187,7 +191,7 @@ class Allocator:
         search = self._searches[at]
         if not self._is_free(at, request, device) or _is_tainted(device, request) or not _agrees(search, request, device):
             return False
-        counters = {} if request.is_admin else device.counters
+        counters = device.counters
         left = self._counters(pool) if counters else {}
         if any(left[name] < amount for name, amount in counters.items()):
             return False

@@ -20,7 +20,7 @@ from korch.client.projections import Meta
 from korch.client.protocol import Client, ListOptions
 from korch.runtime.clock import Clock, rfc3339
 from korch.runtime.log import get_logger
-from korch.scheduler.devices.allocator import AllocationError, Allocator
+from korch.scheduler.devices.allocator import Allocator, InvalidPool
 from korch.scheduler.devices.pools import DeviceId, Slices, matches_node
 from korch.scheduler.devices.selectors import Selectors
 from korch.scheduler.plugins import MAX_NODE_SCORE, NodeTable, Object, Plugin
@@ -248,7 +248,7 @@ class DynamicResources(Plugin):
         allocator = Allocator(node, self._slices.pools(), self._taken_devices(), self._classes, self._selectors)
         try:
             given = allocator.allocate(cycle.to_allocate)
-        except AllocationError as error:
+        except InvalidPool as error:
             return str(error)
         if given is None:
             return "cannot allocate all claims"

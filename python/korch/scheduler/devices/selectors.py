@@ -18,7 +18,7 @@ Object = dict[str, Any]
 # Remembered answers; so many are 30 MB.
 ANSWERS_MAX = 200_000
 
-_DOMAIN = re.compile(r"""device\.(?:attributes|capacity)\[\s*(?:"([^"]*)"|'([^']*)')\s*\]|(?:"([^"]*)"|'([^']*)')\s+in\s+device\.""")
+_DOMAIN = re.compile(r"""device\.(?:attributes|capacity)\[\s*(?:"([^"]*)"|'([^']*)')\s*\]""")
 
 
 class SelectorError(Exception):
