@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.unit.controllers.conftest import Object, World
+
 from korch.api.errors import NotFound
 from korch.api.gvk import PODS
 from korch.controllers.resourceclaim import (
@@ -13,7 +15,6 @@ from korch.controllers.resourceclaim import (
     RESOURCE_CLAIMS,
     ResourceClaimController,
 )
-from tests.unit.controllers.conftest import Object, World
 
 TEMPLATE: Object = {
     "metadata": {"name": "t"},
