@@ -20,6 +20,7 @@ from korch.scheduler.plugins import ENTRY_POINT, Factory, Object, Plugin, load
 
 DEFAULT_SCHEDULER_NAME = "default-scheduler"
 DYNAMIC_RESOURCES = "DynamicResources"
+LEASE = "kube-scheduler"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,23 @@ def read_config(path: str | Path) -> bytes:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return config
+
+
+@dataclass(frozen=True)
+class Election:
+    """Whether only a leader works, and the Lease in kube-system that it holds."""
+
+    is_wanted: bool
+    lease: str
+
+
+def leader_election(config: bytes | None, scheduler_name: str) -> Election:
+    """Return what a configuration says of it, or the default: schedulers of different pods do not wait for each other."""
+    read: Object = orjson.loads(config) if config is not None else {}
+    names = [one.get("schedulerName") or DEFAULT_SCHEDULER_NAME for one in read.get("profiles") or [{}]] if config else [scheduler_name]
+    said: Object = read.get("leaderElection") or {}
+    default = LEASE if DEFAULT_SCHEDULER_NAME in names else names[0]
+    return Election(said.get("leaderElect", True) is not False, said.get("resourceName") or default)
 
 
 def settings(config: bytes | None, registry: Mapping[str, Factory] | None = None) -> Settings:

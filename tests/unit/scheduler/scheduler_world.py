@@ -35,9 +35,14 @@ async def add_node(client: BareClient, name: str, *, cpu: str = "4", labels: Map
     await client.create(NODES, {"metadata": meta, "spec": {}, "status": status})
 
 
-async def add_pod(client: BareClient, name: str, *, requests: Mapping[str, str] | None = None, **spec: Any) -> None:
+async def add_pod(
+    client: BareClient, name: str, *, requests: Mapping[str, str] | None = None, labels: Mapping[str, str] | None = None, **spec: Any
+) -> None:
     container = {"name": "c", "image": "app", "resources": {"requests": requests or {"cpu": "1"}}}
-    pod = {"metadata": {"name": name}, "spec": {"containers": [container], "schedulerName": "default-scheduler", **spec}}
+    pod = {
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": {"containers": [container], "schedulerName": "default-scheduler", **spec},
+    }
     await client.create(PODS, pod, namespace="d")
 
 

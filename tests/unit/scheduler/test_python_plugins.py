@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from scheduler_world import Object, add_node, add_pod, bare, configuration, placed, preempted_for, scheduling, told
 
 from korch._core import native
-from korch.scheduler.config import settings
+from korch.scheduler.config import read_config, settings
 from korch.scheduler.plugins import NodeTable, Plugin
 from korch.testing.bare import BareClient
 
@@ -186,3 +187,16 @@ def test_a_plugin_that_cannot_be_made_is_named(entry_point: str, words: str) -> 
 def test_a_plugin_that_nobody_knows_is_refused_by_the_engine() -> None:
     with pytest.raises(ValueError, match=r'profiles\[0\]\.plugins: Invalid value: "Nope": no such plugin'):
         native.Scheduler(settings(enabling("Nope", {})).engine)
+
+
+async def test_the_example_keeps_pods_on_their_rack(client: BareClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).parents[3] / "examples" / "scheduler"
+    monkeypatch.syspath_prepend(str(folder))
+    for name, rack in (("n1", "a"), ("n2", "b"), ("n3", "b")):
+        await add_node(client, name, labels={"example.com/rack": rack})
+    async with scheduling(client, read_config(folder / "scheduler.yaml")):
+        nodes: set[str] = set()
+        for number in range(3):
+            await add_pod(client, f"p{number}", schedulerName="racks", labels={"rack": "b"})
+            nodes.add(await placed(client, f"p{number}"))
+        assert len(nodes) == 1 and nodes < {"n2", "n3"}
