@@ -264,25 +264,58 @@ class Scheduler:
         percentageOfNodesToScore, all nodes are scored. Raises ValueError with the path of what is wrong."""
     def profiles(self) -> list[str]:
         """Return the scheduler names of the profiles, in their order. A pod of another name is decided by the first."""
-    def upsert(self, nodes: Sequence[bytes], pods: Sequence[bytes], others: Sequence[bytes] = ...) -> None:
-        """Take in new or changed objects. Pods with a nodeName that have not ended count on that node; others are dropped, unless assumed.
+    def upsert(self, nodes: Sequence[bytes], pods: Sequence[bytes], others: Sequence[bytes] = ...) -> list[str]:
+        """Take in new or changed objects; return the keys of pods that `wait` and may fit now, which wait no longer. Pods with a nodeName that have not ended count on that node; others are dropped, unless assumed.
 
         `others` have their kind in them: Namespace, Service, ReplicationController, ReplicaSet, StatefulSet, PodDisruptionBudget,
-        PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode; further kinds are ignored."""
-    def remove(self, kind: str, keys: Sequence[str]) -> None:
-        """Drop deleted objects of a kind by `namespace/name`, or by name when they have no namespace; unknown ones are no error."""
+        PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode, CSIDriver, CSIStorageCapacity; further kinds are ignored."""
+    def remove(self, kind: str, keys: Sequence[str]) -> list[str]:
+        """Drop deleted objects of a kind by `namespace/name`, or by name when they have no namespace; unknown ones are no error. Returns
+        what `upsert` returns."""
+    def wait(self, pod: bytes, plugins: Sequence[str]) -> None:
+        """Let a pod that these plugins rejected wait for a change that may help it; without names, or with one of a plugin outside the
+        engine, for any change. Mirrors the plugins' queueing hints."""
+    def leave(self, keys: Sequence[str]) -> None:
+        """Pods (`namespace/name`) wait no longer; unknown ones are no error."""
     def schedule(self, pods: Sequence[bytes], *, now_ms: int, seed: int) -> list[Decision]:
         """Decide the pods one after the other, assume each winner on its node, and nominate a node for each that can preempt. A pure
         function of the snapshot and the arguments; seed 0 breaks ties as kube-scheduler on one thread does, any other draws among the
         tied. Releases the GIL; 10-100 us per pod at 5,000 nodes."""
+    def survey(self, pod: bytes) -> tuple[bool, list[str]]:
+        """The first step of a decision in which others have a say: return (True, [the node it waits for]) if it can go there now, else
+        (False, the nodes that the filters let through, in visiting order; perhaps none). Assumes nothing. Releases the GIL."""
+    def feasible(self, pod: bytes) -> list[str]:
+        """As `survey`, for a pod whose node that it waits for was taken away."""
+    def choose(self, pod: bytes, nodes: Sequence[str], extra: Sequence[int], *, seed: int) -> Decision | None:
+        """The last step: assume the pod on the best of `nodes` (of those that still exist; None when there are none), `extra` being added
+        to their scores. The same length for both, else ValueError. `seed` as for `schedule`."""
+    def victims(self, pod: bytes, objections: Sequence[tuple[str, str, str, bool]]) -> list[tuple[str, list[tuple[str, str]], int]]:
+        """Return where preemption would make room: (node, [(key, uid) of each pod to go], how many of them a budget protects).
+        `objections` as for `refuse`."""
+    def refuse(
+        self,
+        pod: bytes,
+        objections: Sequence[tuple[str, str, str, bool]],
+        *,
+        everywhere: tuple[str, str] | None = None,
+        allowed: Sequence[tuple[str, Sequence[tuple[str, str]], int]] | None = None,
+    ) -> Decision:
+        """The last step when no node is left: say why, and nominate a node for a pod that can preempt. `objections` are (node, who took it
+        away, the reason, whether removing pods would not help); `everywhere` is (plugin, its words) when no node at all will do;
+        `allowed` restricts preemption to these nodes and victims, in the form of `victims`."""
+    def pods_on(self, node: str) -> list[tuple[str, str]]:
+        """Return (key, uid) of the pods that count on a node; none when it does not exist."""
+    def table(self, resources: Sequence[str]) -> tuple[list[str], list[tuple[bytes, bytes]]]:
+        """Return the names of all nodes and, for each resource, two columns of native doubles in that order: what nodes have, and what of
+        it is requested. CPU in thousandths of a core, else bytes or pieces; zero where a node does not know the resource."""
     def add_templates(self, pods: Sequence[bytes]) -> int:
         """Remember pods that `play` makes others from; return the number of the first, the next following on."""
     def play(self, templates: Sequence[int], names: Sequence[str], *, seed: int) -> list[str]:
         """Do one event after the other and return the nodes chosen, in order. A template's number with a name: a pod like the template
         comes (the name is its uid too) and is placed as by `schedule`. -1 with `namespace/name`: that pod goes. Ends before the first pod
         that has no node and leaves no trace of it, so fewer nodes than pods that came say where. Releases the GIL."""
-    def forget(self, keys: Sequence[str]) -> None:
-        """Take back assumed pods whose binding failed; pods that are bound stay."""
+    def forget(self, keys: Sequence[str]) -> list[str]:
+        """Take back assumed pods whose binding failed; pods that are bound stay. Returns what `upsert` returns."""
     def explain(self, pod: bytes, *, seed: int = 0) -> bytes:
         """Return a JSON matrix of nodes and plugins: {pod, profile, node, message, nodes: [{name, feasible, filters: {plugin: [reason]},
         scores: {plugin: {raw, normalized, weighted}}, total}]}. All filters are asked, and nothing is assumed."""
@@ -419,6 +452,11 @@ class StructuralSchema:
 class CelValue:
     """A JSON value made ready for CEL expressions; passing it to many costs nothing more."""
     def __new__(cls, json_bytes: bytes) -> CelValue: ...
+    @staticmethod
+    def device(json_bytes: bytes) -> CelValue:
+        """Make the `device` of a claim's selectors of {driver, allowMultipleAllocations, attributes: {domain: {name: {string|int|bool|version:
+        value}}}, capacity: {domain: {name: amount}}}; versions and amounts become values with functions of their own. Raises ValueError
+        for what is none."""
 
 @final
 class CelExpression:

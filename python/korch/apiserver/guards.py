@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from korch.api.errors import BadRequest, Unauthorized
+from korch.api.go_duration import parse_duration
 from korch.apiserver.audit.auditor import Auditor
 from korch.apiserver.authn.impersonation import impersonated
 from korch.apiserver.exchange import Exchange
 from korch.apiserver.flowcontrol.flow_control import FlowControl
-from korch.apiserver.go_duration import parse_duration
 from korch.apiserver.identity import Authenticator, Authorizer, User, forbidden
 from korch.apiserver.request_info import RequestInfo
 from korch.apiserver.selection import selected_name

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from korch.api.go_duration import parse_duration
 from korch.apiserver.audit.auditor import Auditor
 from korch.apiserver.audit.log_file import LogFile, LogOptions
 from korch.apiserver.audit.policy import BadPolicy, Policy, load
 from korch.apiserver.flowcontrol.flow_control import SEATS_DEFAULT
-from korch.apiserver.go_duration import parse_duration
 from korch.apiserver.guards import REQUEST_TIMEOUT_S_DEFAULT
 from korch.cmd import authentication_options
 from korch.cmd.authentication_options import AuthenticationOptions

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from korch.api.errors import Cause
+from korch.api.go_duration import parse_duration
 from korch.apiserver.authn.authentication_configuration import BadConfiguration, check_issuer, load
 from korch.apiserver.authn.bearer import TokenSource
 from korch.apiserver.authn.oidc import SIGNING_ALGORITHMS, Mapped, OidcTokens, Provider, https_fetch
 from korch.apiserver.authn.webhook_tokens import KubeconfigPost, WebhookTokens
-from korch.apiserver.go_duration import parse_duration
 from korch.runtime.clock import Clock
 
 _DISABLED = "-"

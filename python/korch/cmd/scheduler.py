@@ -8,13 +8,22 @@ from korch.client.informer import Informers
 from korch.client.kubeconfig import client_from_kubeconfig
 from korch.cmd.remote import credentials, lead, remote_options, run_component
 from korch.runtime.context import Runtime
-from korch.scheduler.config import read_config
+from korch.scheduler.config import leader_election, read_config
 from korch.scheduler.scheduler import Scheduler
 
 
 @click.command()
 @remote_options
 @click.option("--scheduler-name", default="default-scheduler", show_default=True, help="Which pods are ours: spec.schedulerName.")
+@click.option(
+    "--leader-elect/--no-leader-elect", default=None, help="Work only while holding a Lease. Default: as the configuration says, or yes."
+)
+@click.option(
+    "--leader-elect-resource-name",
+    default="",
+    help="Which Lease in kube-system. Default: as the configuration says, or kube-scheduler for the default scheduler's pods, else the "
+    "scheduler's name.",
+)
 @click.option(
     "--config",
     "config_file",
@@ -28,11 +37,14 @@ def scheduler(
     data_dir: str | None,
     log_level: str,
     scheduler_name: str,
+    leader_elect: bool | None,
+    leader_elect_resource_name: str,
     config_file: str | None,
 ) -> None:
     """Run the scheduler against a server."""
     try:
         config = read_config(config_file) if config_file else None
+        election = leader_election(config, scheduler_name)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 
@@ -46,6 +58,9 @@ def scheduler(
             await Scheduler(client, informers, runtime, scheduler_name=scheduler_name, config=config).run()
 
         async with client:
-            await lead(client, "kube-scheduler", runtime, schedule)
+            if election.is_wanted if leader_elect is None else leader_elect:
+                await lead(client, leader_elect_resource_name or election.lease, runtime, schedule)
+            else:
+                await schedule()
 
     run_component(work, log_level=log_level)

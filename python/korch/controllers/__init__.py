@@ -33,6 +33,7 @@ from korch.controllers.pvc_protection import PvcProtectionController
 from korch.controllers.replicaset import ReplicaSetController
 from korch.controllers.replicationcontroller import ReplicationControllerController
 from korch.controllers.resource_quota import ResourceQuotaController
+from korch.controllers.resourceclaim import ResourceClaimController
 from korch.controllers.root_ca import RootCaController
 from korch.controllers.serviceaccount import ServiceAccountController
 from korch.controllers.statefulset import StatefulSetController
@@ -59,6 +60,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     NamespaceController,
     ReplicaSetController,
     ReplicationControllerController,
+    ResourceClaimController,
     ServiceAccountController,
     StatefulSetController,
     TaintEvictionController,

@@ -24,6 +24,7 @@ from korch._core import native
 from korch.api.meta import Object, at, name_of, namespace_of
 from korch.client.projections import ObjectMeta
 from korch.lab.cluster import Cluster
+from korch.lab.cluster_events import ClusterEvent
 from korch.lab.events import Autoscaling, Failure, RandomFailures
 from korch.lab.growth import Growth
 from korch.lab.ledger import Ledger
@@ -32,7 +33,7 @@ from korch.lab.results import Records, Run
 from korch.lab.sampling import Sampler
 from korch.lab.workload import PodBytes, Workload
 from korch.scheduler.pods import PodSpec, PodView
-from korch.scheduler.queue import BACKOFF_S_MAX, ClusterEvent, Place, QueuedPod, SchedulingQueue
+from korch.scheduler.queue import BACKOFF_S_MAX, Place, QueuedPod, SchedulingQueue
 
 BATCH_EVENTS = 8192
 # A task runs at least so long, so that its end comes after its begin.
@@ -383,9 +384,9 @@ class Simulation:
                 continue
             # Asked at the event before, it would have been refused again and be in backoff since.
             first.backoff_until = max(first.backoff_until, self._woken_at + BACKOFF_S_MAX)
-            self.queue.move(event, (first.key,))
+            self.queue.move(event.may_help, (first.key,))
         if self._unsettled:
-            self.queue.move(event, tuple(self._unsettled))
+            self.queue.move(event.may_help, tuple(self._unsettled))
 
     def _happen(self, kind: int, subject: int, incarnation: int) -> None:
         if kind == _DOWN:
@@ -488,7 +489,7 @@ class Simulation:
         self.outcome.waiting.pop(task, None)
         self._book(task, node)
         if self._unsettled:
-            self.queue.move(ClusterEvent.POD_BOUND, tuple(self._unsettled))
+            self.queue.move(ClusterEvent.POD_BOUND.may_help, tuple(self._unsettled))
 
     # ---- what is where ----
 

@@ -24,6 +24,8 @@ STORAGE = (
     STORAGE_CLASSES,
     ResourceRef("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False),
     ResourceRef("storage.k8s.io", "v1", "csinodes", "CSINode", namespaced=False),
+    ResourceRef("storage.k8s.io", "v1", "csidrivers", "CSIDriver", namespaced=False),
+    ResourceRef("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity"),
 )
 PERHAPS_SERVED = (POD_DISRUPTION_BUDGETS, *STORAGE)
 

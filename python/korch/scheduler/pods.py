@@ -32,11 +32,19 @@ class PodSpec(msgspec.Struct, frozen=True):
     schedulingGates: list[SchedulingGate] = []
 
 
+class ClaimStatus(msgspec.Struct, frozen=True):
+    """One entry of status.resourceClaimStatuses: which claim was made from a template."""
+
+    name: str = ""
+    resourceClaimName: str | None = None
+
+
 class PodStatus(msgspec.Struct, frozen=True):
     """The part of status that says whether a pod has ended and what the scheduler said about it last."""
 
     phase: str = ""
     nominatedNodeName: str = ""
+    resourceClaimStatuses: list[ClaimStatus] = []
     conditions: list[Condition] = []
 
 
@@ -66,34 +74,4 @@ class PodView(Meta, frozen=True):
         return next((one for one in self.status.conditions if one.type == condition_type), None)
 
 
-class Taint(msgspec.Struct, frozen=True):
-    """One entry of spec.taints."""
-
-    key: str = ""
-    value: str = ""
-    effect: str = ""
-
-
-class NodeSpec(msgspec.Struct, frozen=True):
-    """The part of a node's spec that keeps pods out."""
-
-    unschedulable: bool = False
-    taints: list[Taint] = []
-
-
-class NodeStatus(msgspec.Struct, frozen=True):
-    """What a node has to give."""
-
-    allocatable: dict[str, str | int | float] = {}
-    declaredFeatures: list[str] = []
-
-
-class NodeView(Meta, frozen=True):
-    """A node as far as its changes can make waiting pods schedulable."""
-
-    spec: NodeSpec = NodeSpec()
-    status: NodeStatus = NodeStatus()
-
-
 decode_pod = decoder(PodView)
-decode_node = decoder(NodeView)

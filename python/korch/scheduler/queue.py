@@ -1,9 +1,9 @@
 """Where pods wait to be scheduled: active, backing off, or unschedulable until the cluster changes.
 
 A new pod is *active*: by priority, then by age. A pod that fitted nowhere is *unschedulable* and stays so until an event of the
-cluster could help it (`move`), at most five minutes; it then passes through *backoff*, 1 s doubling to 10 s with each attempt. When
-nothing is active, pods in backoff are taken early, except those whose attempt ended in an error. A pod with scheduling gates is
-*gated* and not tried at all. Mirrors kube-scheduler's PrioritySort and scheduling queue.
+cluster could help it (the engine's hints say so, `wake` does it), at most five minutes; it then passes through *backoff*, 1 s doubling
+to 10 s with each attempt. When nothing is active, pods in backoff are taken early, except those whose attempt ended in an error. A pod
+with scheduling gates is *gated* and not tried at all. Mirrors kube-scheduler's PrioritySort and scheduling queue.
 """
 
 from __future__ import annotations
@@ -16,43 +16,11 @@ from typing import cast
 
 from sortedcontainers import SortedKeyList
 
-from korch.scheduler.pods import NodeView, PodView
+from korch.scheduler.pods import PodView
 
 BACKOFF_S_FIRST = 1.0
 BACKOFF_S_MAX = 10.0
 UNSCHEDULABLE_S_MAX = 300.0
-
-
-class ClusterEvent(enum.Enum):
-    """A change of the cluster that can make pods schedulable; the value names the plugins whose rejection it can cure (None: all)."""
-
-    NODE_ADD = None
-    NODE_ALLOCATABLE = frozenset({"NodeResourcesFit"})
-    NODE_LABEL = frozenset({"NodeAffinity", "PodTopologySpread", "InterPodAffinity", "VolumeBinding", "VolumeZone"})
-    NODE_TAINT = frozenset({"TaintToleration", "NodeUnschedulable", "PodTopologySpread"})
-    NODE_FEATURES = frozenset({"NodeDeclaredFeatures"})
-    POD_GONE = frozenset(
-        {"NodeResourcesFit", "NodePorts", "PodTopologySpread", "InterPodAffinity", "VolumeRestrictions", "NodeVolumeLimits"}
-    )
-    POD_BOUND = frozenset({"PodTopologySpread", "InterPodAffinity"})
-    STORAGE = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions", "NodeVolumeLimits"})
-
-    def may_help(self, plugins: frozenset[str]) -> bool:
-        """Return whether a pod that these plugins rejected (none: something else went wrong) deserves another try."""
-        return self.value is None or not plugins or not self.value.isdisjoint(plugins)
-
-
-def node_events(old: NodeView | None, new: NodeView) -> list[ClusterEvent]:
-    """Return what it means for waiting pods that a node came (`old` is None) or changed."""
-    if old is None:
-        return [ClusterEvent.NODE_ADD]
-    changes = {
-        ClusterEvent.NODE_ALLOCATABLE: old.status.allocatable != new.status.allocatable,
-        ClusterEvent.NODE_FEATURES: old.status.declaredFeatures != new.status.declaredFeatures,
-        ClusterEvent.NODE_LABEL: old.labels != new.labels,
-        ClusterEvent.NODE_TAINT: old.spec != new.spec,
-    }
-    return [event for event, has_changed in changes.items() if has_changed]
 
 
 class Place(enum.Enum):
@@ -107,6 +75,10 @@ class SchedulingQueue:
 
     def __contains__(self, key: str) -> bool:
         return key in self._pods
+
+    def get(self, key: str) -> QueuedPod | None:
+        """Return the pod of this key, or None."""
+        return self._pods.get(key)
 
     def place(self, key: str) -> Place | None:
         """Return where the pod is, or None."""
@@ -166,15 +138,23 @@ class SchedulingQueue:
             queued.backoff_until = self._monotonic() + self._backoff_s(queued)
             self._put(queued, Place.ERROR_BACKOFF)
 
-    def move(self, event: ClusterEvent, keys: Iterable[str] | None = None) -> int:
-        """Give another try to unschedulable pods that `event` may help, of these `keys` if given; return how many."""
-        waiting = self._unschedulable
-        among = waiting.values() if keys is None else [waiting[key] for key in keys if key in waiting]
-        chosen = [one for one in among if event.may_help(one.plugins)]
+    def move(self, may_help: Callable[[frozenset[str]], bool], keys: Iterable[str] | None = None) -> int:
+        """Give another try to unschedulable pods (of these `keys` if given) whose rejecting plugins `may_help` says yes to; return how
+        many."""
+        among = self._unschedulable if keys is None else [key for key in keys if key in self._unschedulable]
+        return self.wake([key for key in among if may_help(self._unschedulable[key].plugins)])
+
+    def wake(self, keys: Iterable[str]) -> int:
+        """Give another try to those of the pods that are unschedulable; return how many."""
+        chosen = [self._unschedulable[key] for key in keys if key in self._unschedulable]
         for queued in chosen:
             self._take(queued)
             self._put(queued, self._after_backoff(queued))
         return len(chosen)
+
+    def rejected_by(self, plugin: str) -> list[str]:
+        """Return the keys of the unschedulable pods that this plugin rejected, perhaps among others."""
+        return [key for key, queued in self._unschedulable.items() if plugin in queued.plugins]
 
     def pop_ready(self, limit: int) -> list[QueuedPod]:
         """Take at most `limit` pods that may be tried now, in order, without waiting; each counts as an attempt."""
@@ -193,10 +173,16 @@ class SchedulingQueue:
             popped.append(queued)
         return popped
 
-    async def pop(self, limit: int) -> list[QueuedPod]:
-        """Await at least one pod that may be tried; return at most `limit`, in order."""
+    def notice(self) -> None:
+        """Let whoever awaits `pop` look anew, because the cluster changed."""
+        self._news.set()
+
+    async def pop(self, limit: int, look: Callable[[], None] = lambda: None) -> list[QueuedPod]:
+        """Await at least one pod that may be tried; return at most `limit`, in order. `look` is called before each try and may wake
+        pods."""
         while True:
             self._news.clear()
+            look()
             popped = self.pop_ready(limit)
             if popped:
                 return popped

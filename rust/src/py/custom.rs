@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 use serde_json::Value;
 
 use super::api::{Findings, Schema};
-use crate::api::cel::{Expression, Kind, Scope, values};
+use crate::api::cel::{Expression, Kind, Scope, devices, values};
 use crate::api::structural::{Failure, Structural, check_rules};
 
 type Cause = (&'static str, String, String);
@@ -95,6 +95,12 @@ impl CelValue {
     #[new]
     fn new(json_bytes: &[u8]) -> PyResult<Self> {
         let inner = values::from_json(&json(json_bytes)?);
+        Ok(Self { inner })
+    }
+
+    #[staticmethod]
+    fn device(json_bytes: &[u8]) -> PyResult<Self> {
+        let inner = devices::device(&json(json_bytes)?).map_err(wrong)?;
         Ok(Self { inner })
     }
 }

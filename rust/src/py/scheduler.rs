@@ -12,6 +12,7 @@ use crate::scheduler::SchedulerError;
 use crate::scheduler::engine::{self, Engine};
 use crate::scheduler::pod::Pod;
 use crate::scheduler::profile::ConfigError;
+use crate::scheduler::steps::{Objection, Victims};
 
 impl From<SchedulerError> for PyErr {
     fn from(error: SchedulerError) -> PyErr {
@@ -32,6 +33,21 @@ pub struct Scheduler {
     engine: Mutex<Engine>,
 }
 
+/// A node, who objects to it, the reason, and whether removing pods would not help.
+type Told = (String, String, String, bool);
+
+/// Names of nodes, and per resource what they have and what is requested.
+type Table<'py> = (Vec<String>, Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>);
+
+fn objection((node, by, reason, is_unresolvable): Told) -> Objection {
+    Objection {
+        node,
+        by,
+        reason,
+        is_unresolvable,
+    }
+}
+
 /// What became of one pod.
 #[pyclass(frozen, get_all, module = "korch._core._native")]
 #[derive(Debug)]
@@ -43,7 +59,7 @@ pub struct Decision {
     nodes: usize,
     reasons: BTreeMap<String, usize>,
     unresolvable: usize,
-    plugins: Vec<&'static str>,
+    plugins: Vec<String>,
     nominated: String,
     victims: Vec<(String, String)>,
     displaced: Vec<String>,
@@ -62,8 +78,8 @@ impl From<engine::Decision> for Decision {
             .unwrap_or_default();
         let refusal = refusal.unwrap_or_default();
         let diagnosis = refusal.diagnosis;
-        let mut plugins: Vec<&'static str> =
-            diagnosis.plugins.iter().map(|one| one.name()).collect();
+        let own = diagnosis.plugins.iter().map(|one| one.name().to_string());
+        let mut plugins: Vec<String> = own.chain(diagnosis.outsiders).collect();
         plugins.sort_unstable();
         Decision {
             key: decision.key,
@@ -131,12 +147,22 @@ impl Scheduler {
         nodes: Vec<PyBackedBytes>,
         pods: Vec<PyBackedBytes>,
         others: Vec<PyBackedBytes>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Vec<String>> {
         Ok(self.engine().upsert(&nodes, &pods, &others)?)
     }
 
-    fn remove(&self, kind: &str, keys: Vec<String>) {
-        self.engine().remove(kind, &keys);
+    fn remove(&self, kind: &str, keys: Vec<String>) -> Vec<String> {
+        self.engine().remove(kind, &keys)
+    }
+
+    fn wait(&self, pod: PyBackedBytes, plugins: Vec<String>) -> PyResult<()> {
+        let pod = Pod::parse(&pod)?;
+        self.engine().wait(&pod, &plugins);
+        Ok(())
+    }
+
+    fn leave(&self, keys: Vec<String>) {
+        self.engine().leave(&keys);
     }
 
     #[pyo3(signature = (pods, *, now_ms, seed))]
@@ -157,6 +183,76 @@ impl Scheduler {
             Ok::<_, SchedulerError>(self.engine().schedule(pods, seed))
         })?;
         Ok(decisions.into_iter().map(Decision::from).collect())
+    }
+
+    fn survey(&self, py: Python<'_>, pod: PyBackedBytes) -> PyResult<(bool, Vec<String>)> {
+        let pod = Pod::parse(&pod)?;
+        Ok(py.detach(|| self.engine().survey(&pod)))
+    }
+
+    fn feasible(&self, py: Python<'_>, pod: PyBackedBytes) -> PyResult<Vec<String>> {
+        let pod = Pod::parse(&pod)?;
+        Ok(py.detach(|| self.engine().feasible(&pod)))
+    }
+
+    #[pyo3(signature = (pod, nodes, extra, *, seed))]
+    fn choose(
+        &self,
+        py: Python<'_>,
+        pod: PyBackedBytes,
+        nodes: Vec<String>,
+        extra: Vec<i64>,
+        seed: u64,
+    ) -> PyResult<Option<Decision>> {
+        if nodes.len() != extra.len() {
+            return Err(PyValueError::new_err("nodes and extra differ in length"));
+        }
+        let pod = Pod::parse(&pod)?;
+        let chosen = py.detach(|| self.engine().choose(pod, &nodes, &extra, seed));
+        Ok(chosen.map(Decision::from))
+    }
+
+    fn victims(
+        &self,
+        py: Python<'_>,
+        pod: PyBackedBytes,
+        objections: Vec<Told>,
+    ) -> PyResult<Vec<Victims>> {
+        let pod = Pod::parse(&pod)?;
+        let objections: Vec<Objection> = objections.into_iter().map(objection).collect();
+        Ok(py.detach(|| self.engine().victims(&pod, &objections)))
+    }
+
+    #[pyo3(signature = (pod, objections, *, everywhere = None, allowed = None))]
+    fn refuse(
+        &self,
+        py: Python<'_>,
+        pod: PyBackedBytes,
+        objections: Vec<Told>,
+        everywhere: Option<(String, String)>,
+        allowed: Option<Vec<Victims>>,
+    ) -> PyResult<Decision> {
+        let pod = Pod::parse(&pod)?;
+        let objections: Vec<Objection> = objections.into_iter().map(objection).collect();
+        let decision = py.detach(|| {
+            self.engine()
+                .refuse_outside(pod, &objections, everywhere, allowed)
+        });
+        Ok(decision.into())
+    }
+
+    fn pods_on(&self, node: &str) -> Vec<(String, String)> {
+        self.engine().pods_on(node)
+    }
+
+    fn table<'py>(&self, py: Python<'py>, resources: Vec<String>) -> Table<'py> {
+        let (names, columns) = self.engine().table(&resources);
+        let bytes = |column: &[f64]| {
+            let all: Vec<u8> = column.iter().flat_map(|one| one.to_ne_bytes()).collect();
+            PyBytes::new(py, &all)
+        };
+        let columns = columns.iter().map(|(has, used)| (bytes(has), bytes(used)));
+        (names, columns.collect())
     }
 
     fn add_templates(&self, pods: Vec<PyBackedBytes>) -> PyResult<usize> {
@@ -188,8 +284,8 @@ impl Scheduler {
         Ok(py.detach(|| self.engine().play(&events, seed)))
     }
 
-    fn forget(&self, keys: Vec<String>) {
-        self.engine().forget(&keys);
+    fn forget(&self, keys: Vec<String>) -> Vec<String> {
+        self.engine().forget(&keys)
     }
 
     #[pyo3(signature = (pod, *, seed = 0))]

@@ -441,6 +441,35 @@ impl Class {
         })
     }
 
+    /// Return VolumeBinding's score of a node; None when no claim waits for its first consumer, and all would be worth the same.
+    pub fn score_volumes(
+        &self,
+        snapshot: &Snapshot,
+        profile: &Profile,
+        rank: usize,
+    ) -> Option<i64> {
+        let claims = &self.volumes.as_ref()?.claims;
+        if claims.waiting.is_empty() {
+            return None;
+        }
+        let node = &snapshot.seat(rank)?.node;
+        let points = &profile.storage_points;
+        Some(volume_binding::score(
+            snapshot,
+            &self.shape,
+            claims,
+            node,
+            points,
+        ))
+    }
+
+    /// Return whether nodes differ in what they have for the pod's claims.
+    pub fn scores_volumes(&self, profile: &Profile) -> bool {
+        let volumes = self.volumes.as_ref();
+        profile.weight(Plugin::VolumeBinding) > 0
+            && volumes.is_some_and(|one| !one.claims.waiting.is_empty())
+    }
+
     /// Ask all filters in turn whether the pod can go on the node as `seat` shows it. The first that says no is returned.
     pub fn filter(
         &self,

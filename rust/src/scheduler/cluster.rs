@@ -10,6 +10,14 @@ use super::quantity::Quantity;
 use super::selector::Term;
 use super::wire::{self, wire_struct};
 
+/// Labels of a volume that say where it is.
+const ZONE_LABELS: [&str; 4] = [
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+];
+
 /// Namespace and name; the namespace is empty for what has none.
 pub type Key = (String, String);
 
@@ -53,6 +61,14 @@ wire_struct! {
     WireCsiNode { drivers: Vec<WireCsiNodeDriver> }
     WireCsiNodeDriver { name: String, allocatable: WireCount }
     WireCount { count: Option<i64> }
+    WireCsiDriver { storage_capacity: bool }
+    WireCapacity {
+        metadata: wire::Metadata,
+        storage_class_name: String,
+        node_topology: Option<wire::LabelSelector>,
+        capacity: Option<Quantity>,
+        maximum_volume_size: Option<Quantity>,
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -102,6 +118,50 @@ pub struct StorageClass {
     pub allowed_topologies: Vec<Vec<(String, Vec<String>)>>,
 }
 
+/// How much a storage class has left for the nodes of a segment.
+#[derive(Debug, Clone)]
+pub struct StorageCapacity {
+    pub class: String,
+    /// None: reachable from nowhere.
+    pub nodes: Option<Selector>,
+    pub capacity: Quantity,
+    /// The largest volume that can be made; None when nothing is known.
+    pub limit: Option<Quantity>,
+}
+
+/// A change of storage that may help pods that wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorageChange {
+    Claim {
+        namespace: String,
+        name: String,
+        is_new: bool,
+    },
+    Volume {
+        is_new: bool,
+        /// Its zone labels changed.
+        is_moved: bool,
+    },
+    Class {
+        is_new: bool,
+        /// Where it makes volumes changed.
+        is_moved: bool,
+        waits_for_first_consumer: bool,
+    },
+    CsiNode {
+        is_new: bool,
+        /// The node can attach more volumes of a driver.
+        is_raised: bool,
+    },
+    Capacity {
+        is_raised: bool,
+    },
+    /// The capacity of a driver no longer counts.
+    StoppedCounting {
+        driver: String,
+    },
+}
+
 /// All of it, by kind.
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -116,8 +176,13 @@ pub struct Cluster {
     pub classes: BTreeMap<String, StorageClass>,
     /// How many volumes of each driver a node can attach.
     pub csi_limits: BTreeMap<String, BTreeMap<String, i64>>,
+    /// CSI drivers that want their storage capacity to be looked at.
+    pub capacity_drivers: BTreeSet<String>,
+    pub capacities: BTreeMap<Key, StorageCapacity>,
     /// Label keys named by selectors of services and controllers that came since they were last taken.
     pub selected_keys: Vec<String>,
+    /// What happened to storage since it was last taken.
+    pub storage_changes: Vec<StorageChange>,
 }
 
 /// What a change of one of these objects means for what is remembered.
@@ -142,6 +207,7 @@ impl Cluster {
         let effect = effect_of(&kind);
         match kind.as_str() {
             "StorageClass" => self.upsert_class(bytes),
+            "CSIStorageCapacity" => self.upsert_capacity(bytes),
             _ => self.upsert_object(object),
         }
         .map_err(unreadable)?;
@@ -167,6 +233,8 @@ impl Cluster {
             "PersistentVolume" => drop(self.volumes.remove(name)),
             "StorageClass" => drop(self.classes.remove(name)),
             "CSINode" => drop(self.csi_limits.remove(name)),
+            "CSIDriver" => drop(self.capacity_drivers.remove(name)),
+            "CSIStorageCapacity" => drop(self.capacities.remove(&full)),
             _ => {}
         }
         effect_of(kind)
@@ -222,21 +290,53 @@ impl Cluster {
                 self.budgets.insert(key, budget);
             }
             "PersistentVolumeClaim" => {
-                drop(self.claims.insert(key, claim(&metadata, spec, status)?))
+                let (namespace, name) = key.clone();
+                let is_new = self
+                    .claims
+                    .insert(key, claim(&metadata, spec, status)?)
+                    .is_none();
+                self.storage_changes.push(StorageChange::Claim {
+                    namespace,
+                    name,
+                    is_new,
+                });
             }
-            "PersistentVolume" => drop(
-                self.volumes
-                    .insert(metadata.name.clone(), volume(metadata, spec)?),
-            ),
+            "PersistentVolume" => {
+                let name = metadata.name.clone();
+                let volume = volume(metadata, spec)?;
+                let zones = |of: &Volume| ZONE_LABELS.map(|key| of.labels.get(key).cloned());
+                let before = self.volumes.get(&name);
+                self.storage_changes.push(StorageChange::Volume {
+                    is_new: before.is_none(),
+                    is_moved: before.is_some_and(|one| zones(one) != zones(&volume)),
+                });
+                self.volumes.insert(name, volume);
+            }
             "CSINode" => {
                 let drivers = Option::<WireCsiNode>::deserialize(spec)?
                     .unwrap_or_default()
                     .drivers;
-                let limits = drivers
+                let limits: BTreeMap<String, i64> = drivers
                     .into_iter()
                     .filter_map(|one| Some((one.name, one.allocatable.count?)))
                     .collect();
+                let before = self.csi_limits.get(&metadata.name);
+                let had = |driver: &str| before.and_then(|one| one.get(driver)).unwrap_or(&0);
+                self.storage_changes.push(StorageChange::CsiNode {
+                    is_new: before.is_none(),
+                    is_raised: limits.iter().any(|(driver, count)| count > had(driver)),
+                });
                 self.csi_limits.insert(metadata.name, limits);
+            }
+            "CSIDriver" => {
+                let driver = Option::<WireCsiDriver>::deserialize(spec)?.unwrap_or_default();
+                if driver.storage_capacity {
+                    self.capacity_drivers.insert(metadata.name);
+                } else if self.capacity_drivers.remove(&metadata.name) {
+                    let driver = metadata.name;
+                    self.storage_changes
+                        .push(StorageChange::StoppedCounting { driver });
+                }
             }
             _ => {}
         }
@@ -256,7 +356,34 @@ impl Cluster {
             waits_for_first_consumer: read.volume_binding_mode == "WaitForFirstConsumer",
             allowed_topologies: read.allowed_topologies.into_iter().map(term).collect(),
         };
+        let before = self.classes.get(&read.metadata.name);
+        self.storage_changes.push(StorageChange::Class {
+            is_new: before.is_none(),
+            is_moved: before.is_some_and(|one| one.allowed_topologies != class.allowed_topologies),
+            waits_for_first_consumer: class.waits_for_first_consumer,
+        });
         self.classes.insert(read.metadata.name, class);
+        Ok(())
+    }
+
+    fn upsert_capacity(&mut self, bytes: &[u8]) -> Result<(), serde_json::Error> {
+        let read: WireCapacity = serde_json::from_slice(bytes)?;
+        let capacity = StorageCapacity {
+            class: read.storage_class_name,
+            nodes: read
+                .node_topology
+                .as_ref()
+                .map(|one| Selector::read(Some(one))),
+            capacity: read.capacity.unwrap_or_default(),
+            // What the driver says about single volumes is more precise than what is left in all.
+            limit: read.maximum_volume_size.or(read.capacity),
+        };
+        let key = (read.metadata.namespace, read.metadata.name);
+        let before = self.capacities.get(&key).map(|one| one.limit);
+        self.storage_changes.push(StorageChange::Capacity {
+            is_raised: before.is_none_or(|before| capacity.limit > before),
+        });
+        self.capacities.insert(key, capacity);
         Ok(())
     }
 }
@@ -266,9 +393,12 @@ fn effect_of(kind: &str) -> Effect {
         "Namespace" | "Service" | "ReplicationController" | "ReplicaSet" | "StatefulSet" => {
             Effect::Matching
         }
-        "PersistentVolumeClaim" | "PersistentVolume" | "StorageClass" | "CSINode" => {
-            Effect::Storage
-        }
+        "PersistentVolumeClaim"
+        | "PersistentVolume"
+        | "StorageClass"
+        | "CSINode"
+        | "CSIDriver"
+        | "CSIStorageCapacity" => Effect::Storage,
         _ => Effect::Nothing,
     }
 }

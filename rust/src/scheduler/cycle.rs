@@ -4,6 +4,8 @@
 //! top total, seed 0 takes the one kube-scheduler takes: the root of a binary heap over the feasible list, which is the tied node that
 //! comes first in pre-order over the heap. Any other seed draws among the tied.
 
+use std::collections::BTreeSet;
+
 use super::class::{Class, NO, counts_nominated};
 use super::diagnosis::Diagnosis;
 use super::framework::{Code, Plugin, Rejection, normalize_by_max};
@@ -57,46 +59,18 @@ pub struct Scores {
 
 impl Cycle<'_> {
     pub fn run(&mut self, seed: u64) -> Outcome {
-        let nodes = self.snapshot.len();
-        if nodes == 0 {
-            return Outcome::Unschedulable(Failure::default());
-        }
-        let names = if self.profile.filters_with(Plugin::NodeAffinity) {
-            node_affinity::named(&self.class.shape)
-        } else {
-            Named::Every
+        let names = match self.look_at_pod() {
+            Ok(names) => names,
+            Err(failure) => return Outcome::Unschedulable(failure),
         };
-        if names == Named::Conflict {
-            let mut diagnosis = Diagnosis {
-                nodes,
-                ..Diagnosis::default()
-            };
-            diagnosis.reject_all(Plugin::NodeAffinity, &node_affinity::conflict());
-            return Outcome::Unschedulable(Failure {
-                diagnosis,
-                curable: Vec::new(),
-            });
-        }
-        if let Some((plugin, why)) = self.class.look_at_volumes(self.snapshot, self.profile) {
-            let mut diagnosis = Diagnosis {
-                nodes,
-                ..Diagnosis::default()
-            };
-            diagnosis.reject_all(plugin, &why);
-            return Outcome::Unschedulable(Failure {
-                diagnosis,
-                curable: Vec::new(),
-            });
-        }
         if let Some(rank) = self.nominated() {
             return Outcome::Node(rank);
         }
         if let Named::Only(names) = names {
-            let ranks: Vec<usize> = names
-                .iter()
-                .filter_map(|name| self.snapshot.rank(name))
-                .collect();
-            return self.run_on(&ranks, seed);
+            return match self.search_among(&names) {
+                Ok(feasible) => self.pick(&feasible, seed),
+                Err(failure) => Outcome::Unschedulable(failure),
+            };
         }
         if seed == 0 && self.is_local() {
             return self.pick_by_base();
@@ -104,16 +78,63 @@ impl Cycle<'_> {
         if seed == 0 && self.compares_nothing() {
             return self.pick_by_mask();
         }
-        let (feasible, rejected) = self.feasible();
-        *self.next_start = (*self.next_start + feasible.len() + rejected) % nodes;
-        if feasible.is_empty() {
-            return Outcome::Unschedulable(self.diagnose());
+        match self.search() {
+            Ok(feasible) => self.pick(&feasible, seed),
+            Err(failure) => Outcome::Unschedulable(failure),
         }
-        self.pick(&feasible, seed)
+    }
+
+    /// Return the feasible nodes in visiting order and move on, for those who choose elsewhere; at least one.
+    pub fn survey(&mut self) -> Result<Vec<u32>, Failure> {
+        match self.look_at_pod()? {
+            Named::Only(names) => self.search_among(&names),
+            Named::Every | Named::Conflict => self.search(),
+        }
+    }
+
+    /// Look at what the pod asks for before any node is looked at; return the nodes that it names.
+    pub fn look_at_pod(&mut self) -> Result<Named, Failure> {
+        let nodes = self.snapshot.len();
+        if nodes == 0 {
+            return Err(Failure::default());
+        }
+        let refused = |plugin: Plugin, why: &Rejection| {
+            let mut diagnosis = Diagnosis {
+                nodes,
+                ..Diagnosis::default()
+            };
+            diagnosis.reject_all(plugin, why);
+            Failure {
+                diagnosis,
+                curable: Vec::new(),
+            }
+        };
+        let names = if self.profile.filters_with(Plugin::NodeAffinity) {
+            node_affinity::named(&self.class.shape)
+        } else {
+            Named::Every
+        };
+        if names == Named::Conflict {
+            return Err(refused(Plugin::NodeAffinity, &node_affinity::conflict()));
+        }
+        match self.class.look_at_volumes(self.snapshot, self.profile) {
+            Some((plugin, why)) => Err(refused(plugin, &why)),
+            None => Ok(names),
+        }
+    }
+
+    /// Look at all nodes.
+    fn search(&mut self) -> Result<Vec<u32>, Failure> {
+        let (feasible, rejected) = self.feasible();
+        *self.next_start = (*self.next_start + feasible.len() + rejected) % self.snapshot.len();
+        if feasible.is_empty() {
+            return Err(self.diagnose(&Named::Every));
+        }
+        Ok(feasible)
     }
 
     /// Return the node that the pod waits for, if it can go there now.
-    fn nominated(&mut self) -> Option<usize> {
+    pub fn nominated(&mut self) -> Option<usize> {
         let rank = self.snapshot.rank(&self.pod.nominated_node_name)?;
         let seat = self.snapshot.seat(rank)?;
         self.class
@@ -123,8 +144,12 @@ impl Cycle<'_> {
     }
 
     /// Look at these nodes only.
-    fn run_on(&mut self, ranks: &[usize], seed: u64) -> Outcome {
+    fn search_among(&mut self, names: &BTreeSet<String>) -> Result<Vec<u32>, Failure> {
         let nodes = self.snapshot.len();
+        let ranks: Vec<usize> = names
+            .iter()
+            .filter_map(|name| self.snapshot.rank(name))
+            .collect();
         let start = *self.next_start;
         let in_turn =
             (0..ranks.len()).filter_map(|at| ranks.get((start + at) % ranks.len()).copied());
@@ -146,7 +171,7 @@ impl Cycle<'_> {
         }
         *self.next_start = (start + ranks.len()) % nodes;
         if !feasible.is_empty() {
-            return self.pick(&feasible, seed);
+            return Ok(feasible);
         }
         let mut failure = Failure {
             diagnosis: Diagnosis {
@@ -161,7 +186,7 @@ impl Cycle<'_> {
         refused
             .into_iter()
             .for_each(|(rank, (plugin, why))| failure.add(rank, plugin, &why));
-        Outcome::Unschedulable(failure)
+        Err(failure)
     }
 
     /// Choose by the nodes' own parts among those that every filter lets through. Most blocks have no node of the top total and
@@ -179,7 +204,7 @@ impl Cycle<'_> {
         let best = worth.iter().copied().fold(NO, i32::max);
         // All nodes are looked at, so that the next cycle starts where this one did.
         if best == NO {
-            return Outcome::Unschedulable(self.diagnose());
+            return Outcome::Unschedulable(self.diagnose(&Named::Every));
         }
         let first = (*self.next_start).min(worth.len());
         let (before, after) = worth.split_at(first);
@@ -258,6 +283,7 @@ impl Cycle<'_> {
         let nodes = class.base.len();
         class.spread.as_ref().is_none_or(|one| !one.scores())
             && class.inter_pod.as_ref().is_none_or(|one| !one.scores())
+            && !class.scores_volumes(self.profile)
             && class.fixed.taints.is_empty()
             && class.fixed.affinity.is_empty()
             && wanted_nodes(self.profile.percentage, nodes) >= nodes
@@ -269,7 +295,7 @@ impl Cycle<'_> {
         let best = base.iter().copied().fold(NO, i32::max);
         // All nodes are looked at, so that the next cycle starts where this one did.
         if best == NO {
-            return Outcome::Unschedulable(self.diagnose());
+            return Outcome::Unschedulable(self.diagnose(&Named::Every));
         }
         let first = (*self.next_start).min(base.len());
         let (before, after) = base.split_at(first);
@@ -328,7 +354,7 @@ impl Cycle<'_> {
         Outcome::Node(feasible.get(at).map_or(0, |rank| *rank as usize))
     }
 
-    fn totals(&self, feasible: &[u32]) -> Vec<i64> {
+    pub fn totals(&self, feasible: &[u32]) -> Vec<i64> {
         let base = &self.class.base;
         let mut totals: Vec<i64> = feasible
             .iter()
@@ -375,6 +401,14 @@ impl Cycle<'_> {
                 normalize_by_max(scores, false)
             });
         }
+        if self.class.scores_volumes(self.profile) {
+            let score = |rank: &u32| {
+                self.class
+                    .score_volumes(self.snapshot, self.profile, *rank as usize)
+            };
+            let raw = feasible.iter().map(|rank| score(rank).unwrap_or(0));
+            add(Plugin::VolumeBinding, raw.collect(), &|_| {});
+        }
         if let Some(spread) = self.class.spread.as_ref().filter(|one| one.scores()) {
             add(
                 Plugin::PodTopologySpread,
@@ -392,8 +426,8 @@ impl Cycle<'_> {
         found
     }
 
-    /// Ask every node why not.
-    fn diagnose(&mut self) -> Failure {
+    /// Ask every node, or each of those that the pod names, why not.
+    pub fn diagnose(&mut self, names: &Named) -> Failure {
         let nodes = self.snapshot.len();
         let mut failure = Failure {
             diagnosis: Diagnosis {
@@ -402,13 +436,24 @@ impl Cycle<'_> {
             },
             curable: Vec::new(),
         };
+        let mut looked_at = 0;
         for (rank, seat) in self.snapshot.seats().iter().enumerate() {
+            if matches!(names, Named::Only(names) if !names.contains(&seat.node.name)) {
+                continue;
+            }
+            looked_at += 1;
             if let Some((plugin, why)) =
                 self.class
                     .filter_with_nominated(self.snapshot, self.profile, self.pod, rank, seat)
             {
                 failure.add(rank, plugin, &why);
             }
+        }
+        if matches!(names, Named::Only(_)) {
+            let left_out = nodes - looked_at;
+            failure
+                .diagnosis
+                .narrowed_by(Plugin::NodeAffinity, left_out);
         }
         failure
     }
@@ -435,6 +480,12 @@ impl Cycle<'_> {
 }
 
 impl Failure {
+    /// Return whether the node that the pod waits for is none, or one that removing pods would not help.
+    pub fn is_hopeless(&self, snapshot: &Snapshot, pod: &Pod) -> bool {
+        let waits_for = snapshot.rank(&pod.nominated_node_name);
+        waits_for.is_none_or(|rank| !self.curable.contains(&rank))
+    }
+
     fn add(&mut self, rank: usize, plugin: Plugin, why: &Rejection) {
         self.diagnosis.reject(plugin, why);
         if why.code == Code::Unschedulable {

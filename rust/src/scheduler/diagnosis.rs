@@ -12,6 +12,8 @@ pub struct Diagnosis {
     /// On how many nodes each reason was given.
     pub reasons: BTreeMap<Cow<'static, str>, usize>,
     pub plugins: BTreeSet<Plugin>,
+    /// Names of extenders and plugins outside the engine that rejected.
+    pub outsiders: BTreeSet<String>,
     /// On how many nodes no preemption would help.
     pub unresolvable: usize,
     /// The words of a plugin that refused the pod before any node was looked at.
@@ -23,6 +25,24 @@ pub struct Diagnosis {
 impl Diagnosis {
     pub fn reject(&mut self, plugin: Plugin, why: &Rejection) {
         self.plugins.insert(plugin);
+        self.reject_node(why);
+    }
+
+    /// Somebody outside the engine refuses a node.
+    pub fn reject_outside(&mut self, by: &str, why: &Rejection) {
+        self.outsiders.insert(by.to_string());
+        self.reject_node(why);
+    }
+
+    /// Somebody outside the engine refuses the pod whatever the node.
+    pub fn reject_all_outside(&mut self, by: String, words: String) {
+        self.outsiders.insert(by);
+        self.unresolvable = self.nodes;
+        self.count(Cow::Owned(words.clone()), self.nodes);
+        self.pre_filter = Some(words);
+    }
+
+    fn reject_node(&mut self, why: &Rejection) {
         self.unresolvable += usize::from(why.code == Code::UnschedulableAndUnresolvable);
         for reason in &why.reasons {
             self.count(reason.clone(), 1);

@@ -9,6 +9,7 @@ use super::cluster::Effect;
 use super::cycle::{Cycle, Failure, Outcome};
 use super::diagnosis::Diagnosis;
 use super::explain;
+use super::hints::{Event, Waiting};
 use super::node::Node;
 use super::plugins::default_preemption::{self, Candidate};
 use super::pod::{Pod, Shape};
@@ -27,6 +28,7 @@ pub struct Engine {
     classes: HashMap<(ShapeId, usize), Class>,
     fixed: HashMap<FixedKey, Arc<Fixed>>,
     templates: Vec<Pod>,
+    waiting: Waiting,
     next_start: usize,
     turn: u64,
 }
@@ -78,13 +80,14 @@ impl Engine {
             .collect()
     }
 
-    /// Take in nodes, then pods, then objects of other kinds. Nothing changes when a node or a pod cannot be read.
+    /// Take in nodes, then pods, then objects of other kinds. Nothing changes when a node or a pod cannot be read. Returns the keys of
+    /// waiting pods that may fit now.
     pub fn upsert(
         &mut self,
         nodes: &[impl AsRef<[u8]>],
         pods: &[impl AsRef<[u8]>],
         others: &[impl AsRef<[u8]>],
-    ) -> Result<(), SchedulerError> {
+    ) -> Result<Vec<String>, SchedulerError> {
         let nodes: Vec<Node> = nodes
             .iter()
             .map(|bytes| Node::parse(bytes.as_ref()))
@@ -93,28 +96,43 @@ impl Engine {
             .iter()
             .map(|bytes| Pod::parse(bytes.as_ref()))
             .collect::<Result<_, _>>()?;
+        let mut events = Vec::new();
         for node in nodes {
+            events.extend(self.node_event(&node));
             self.snapshot.upsert_node(node);
         }
         for pod in pods {
+            if !pod.node_name.is_empty() || pod.is_terminal {
+                self.waiting.remove(&pod.key());
+            }
+            events.extend(self.pod_event(&pod));
             self.snapshot.upsert_pod(pod);
         }
         for bytes in others {
             let effect = self.snapshot.cluster.upsert(bytes.as_ref())?;
             self.snapshot.changed(effect);
         }
-        Ok(())
+        let storage = std::mem::take(&mut self.snapshot.cluster.storage_changes);
+        events.extend(storage.into_iter().map(Event::Storage));
+        Ok(self.wake(&events))
     }
 
-    /// Drop objects of any kind by name or `namespace/name`.
-    pub fn remove(&mut self, kind: &str, keys: &[String]) {
+    /// Drop objects of any kind by name or `namespace/name`. Returns the keys of waiting pods that may fit now.
+    pub fn remove(&mut self, kind: &str, keys: &[String]) -> Vec<String> {
+        let mut events = Vec::new();
         for key in keys {
             let effect = match kind {
                 "Node" => {
+                    let node = self.snapshot.node(key).cloned();
+                    events.extend(node.map(Event::NodeRemoved));
                     self.snapshot.remove_node(key);
                     Effect::Nothing
                 }
                 "Pod" => {
+                    let placed = self.snapshot.placed_pod(key).map(|(pod, _)| pod);
+                    let pod = placed.or_else(|| self.snapshot.nominated_pod(key));
+                    events.extend(pod.cloned().map(Event::PodGone));
+                    self.waiting.remove(key);
                     self.snapshot.remove_pod(key);
                     Effect::Nothing
                 }
@@ -122,6 +140,54 @@ impl Engine {
             };
             self.snapshot.changed(effect);
         }
+        self.wake(&events)
+    }
+
+    /// Let a pod that fits nowhere wait until something happens that may change the mind of one of these plugins.
+    pub fn wait(&mut self, pod: &Pod, plugins: &[String]) {
+        let profile = self.profile_of(pod);
+        self.waiting.add(pod, profile, plugins);
+    }
+
+    /// Pods wait no longer, for whatever reason.
+    pub fn leave(&mut self, keys: &[String]) {
+        for key in keys {
+            self.waiting.remove(key);
+        }
+    }
+
+    fn node_event(&self, node: &Node) -> Option<Event> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        match self.snapshot.node(&node.name) {
+            None => Some(Event::NodeAdded(Arc::new(node.clone()))),
+            Some(before) => {
+                let is_same = before.looks_like(node)
+                    && before.allocatable == node.allocatable
+                    && before.scalars == node.scalars;
+                (!is_same).then(|| Event::NodeChanged(Arc::clone(before), Arc::new(node.clone())))
+            }
+        }
+    }
+
+    fn pod_event(&self, pod: &Pod) -> Option<Event> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let before = self.snapshot.placed_pod(&pod.key());
+        match before {
+            Some((before, _)) if pod.is_terminal => Some(Event::PodGone(Arc::clone(before))),
+            Some((before, false)) if !pod.node_name.is_empty() => (before.shape != pod.shape)
+                .then(|| Event::PodChanged(Arc::clone(before), Arc::new(pod.clone()))),
+            _ if pod.node_name.is_empty() || pod.is_terminal => None,
+            _ => Some(Event::PodPlaced(Arc::new(pod.clone()))),
+        }
+    }
+
+    fn wake(&mut self, events: &[Event]) -> Vec<String> {
+        self.waiting
+            .wake(&self.snapshot, &self.configuration.profiles, events)
     }
 
     /// Decide one pod after the other, each seeing the placements before it.
@@ -184,22 +250,26 @@ impl Engine {
                 self.snapshot.assume(Arc::new(pod), rank);
                 Ok(node)
             }
-            Outcome::Unschedulable(failure) => Err(self.refuse(pod, profile, id, failure)),
+            Outcome::Unschedulable(failure) => Err(self.refuse(pod, profile, id, failure, None)),
         };
         Decision { key, uid, result }
     }
 
+    /// Return the number of the profile that decides about the pod.
+    fn profile_of(&self, pod: &Pod) -> usize {
+        let mut profiles = self.configuration.profiles.iter();
+        profiles
+            .position(|one| one.scheduler_name == pod.shape.scheduler_name)
+            .unwrap_or(0)
+    }
+
     /// Bring the pod's class up to date; return the profile and the shape it is known by.
-    fn prepare(&mut self, pod: &Pod) -> (usize, ShapeId) {
+    pub(super) fn prepare(&mut self, pod: &Pod) -> (usize, ShapeId) {
         if self.snapshot.shapes.wants_sweep() {
             self.classes.clear();
             self.snapshot.shapes.sweep();
         }
-        let profiles = &self.configuration.profiles;
-        let at = profiles
-            .iter()
-            .position(|one| one.scheduler_name == pod.shape.scheduler_name)
-            .unwrap_or(0);
+        let at = self.profile_of(pod);
         let shape = if pod.node_name.is_empty() {
             Arc::clone(&pod.shape)
         } else {
@@ -271,6 +341,23 @@ impl Engine {
         }
     }
 
+    /// Let `work` look at a cycle of the pod; None when the engine has no profile.
+    pub(super) fn with_cycle<T>(
+        &mut self,
+        pod: &Pod,
+        work: impl FnOnce(&mut Cycle<'_>) -> T,
+    ) -> Option<T> {
+        let (profile, id) = self.prepare(pod);
+        let mut cycle = Cycle {
+            snapshot: &self.snapshot,
+            profile: self.configuration.profiles.get(profile)?,
+            class: self.classes.get_mut(&(id, profile))?,
+            pod,
+            next_start: &mut self.next_start,
+        };
+        Some(work(&mut cycle))
+    }
+
     fn run(&mut self, pod: &Pod, profile: usize, id: ShapeId, seed: u64) -> Outcome {
         let (Some(profile_of), Some(class)) = (
             self.configuration.profiles.get(profile),
@@ -288,8 +375,16 @@ impl Engine {
         .run(seed)
     }
 
-    /// See whether removing less important pods would help, and say why the pod has no node.
-    fn refuse(&mut self, pod: Pod, profile: usize, id: ShapeId, failure: Failure) -> Refusal {
+    /// See whether removing less important pods would help, and say why the pod has no node. `allowed` are the only candidates, if given.
+    pub(super) fn refuse(
+        &mut self,
+        pod: Pod,
+        profile: usize,
+        id: ShapeId,
+        failure: Failure,
+        allowed: Option<Vec<Candidate>>,
+    ) -> Refusal {
+        let is_hopeless = failure.is_hopeless(&self.snapshot, &pod);
         let mut refusal = Refusal {
             diagnosis: failure.diagnosis,
             ..Refusal::default()
@@ -306,10 +401,16 @@ impl Engine {
         if refusal.diagnosis.nodes == 0 {
             return refusal;
         }
-        let waits_for = self.snapshot.rank(&pod.nominated_node_name);
-        let is_hopeless = waits_for.is_none_or(|rank| {
-            failure.curable.binary_search(&rank).is_err() && !failure.curable.contains(&rank)
-        });
+        if let Some(allowed) = allowed {
+            match default_preemption::select(allowed) {
+                Some(candidate) => self.nominate(pod, &candidate, &mut refusal),
+                None => {
+                    let words = "no candidate node for preemption";
+                    refusal.diagnosis.preemption = Some(words.into());
+                }
+            }
+            return refusal;
+        }
         match default_preemption::preempt(
             &self.snapshot,
             profile_of,
@@ -356,10 +457,16 @@ impl Engine {
         refusal.nominated = node;
     }
 
-    pub fn forget(&mut self, keys: &[String]) {
+    /// Take back assumed pods. Returns the keys of waiting pods that may fit now.
+    pub fn forget(&mut self, keys: &[String]) -> Vec<String> {
+        let mut events = Vec::new();
         for key in keys {
+            if let Some((pod, true)) = self.snapshot.placed_pod(key) {
+                events.push(Event::PodGone(Arc::clone(pod)));
+            }
             self.snapshot.forget(key);
         }
+        self.wake(&events)
     }
 
     /// Return the matrix of nodes and plugins for a pod, as JSON.

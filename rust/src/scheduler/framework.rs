@@ -96,6 +96,7 @@ impl Plugin {
             | Plugin::DynamicResources => 2,
             Plugin::NodeResourcesFit
             | Plugin::NodeResourcesBalancedAllocation
+            | Plugin::VolumeBinding
             | Plugin::ImageLocality => 1,
             _ => 0,
         }

@@ -5,7 +5,8 @@
 //! `topology` for domains and `shapes` for what pods have in common, by the labels that `visibility` lets count. `profile` is the configuration, `framework` names the plugins and
 //! `plugins/` has one file each, named as upstream names it. `class` remembers what they said about a shape, `cycle` runs one pod,
 //! `diagnosis` words a failure as kube-scheduler does, `explain` shows the whole matrix, and `engine` is the face that the Python
-//! boundary holds.
+//! boundary holds; `steps` takes a decision apart for those who have a say from outside; `hints`
+//! knows whom a change of the cluster may help.
 
 pub mod class;
 pub mod cluster;
@@ -15,6 +16,7 @@ pub mod diagnosis;
 pub mod engine;
 pub mod explain;
 pub mod framework;
+pub mod hints;
 pub mod labels;
 pub mod node;
 pub mod plugins;
@@ -25,6 +27,7 @@ pub mod requests;
 pub mod selector;
 pub mod shapes;
 pub mod snapshot;
+pub mod steps;
 pub mod topology;
 pub mod visibility;
 pub mod wire;

@@ -44,6 +44,8 @@ pub struct Profile {
     pub fit: FitArgs,
     /// The resources whose balance counts.
     pub balanced: Vec<String>,
+    /// What a utilisation of storage in percent is worth to VolumeBinding, 0 to 100.
+    pub storage_points: Vec<(i64, i64)>,
     pub added_required: Option<Vec<Term>>,
     pub added_preferences: Vec<Preference>,
     pub hard_pod_affinity_weight: i64,
@@ -93,6 +95,7 @@ impl Default for Profile {
             preempts: true,
             fit: FitArgs::default(),
             balanced: vec!["cpu".into(), "memory".into()],
+            storage_points: vec![(0, 100), (100, 0)],
             added_required: None,
             added_preferences: Vec::new(),
             hard_pod_affinity_weight: 1,
@@ -150,6 +153,7 @@ fn scores(plugin: Plugin) -> bool {
         Plugin::TaintToleration
             | Plugin::NodeAffinity
             | Plugin::NodeResourcesFit
+            | Plugin::VolumeBinding
             | Plugin::PodTopologySpread
             | Plugin::InterPodAffinity
             | Plugin::NodeResourcesBalancedAllocation
@@ -210,6 +214,7 @@ wire_struct! {
     WireShape { shape: Vec<WirePoint> }
     WirePoint { utilization: i64, score: i64 }
     WireBalanced { resources: Vec<WireResource> }
+    WireVolumeBinding { bind_timeout_seconds: Option<i64>, shape: Vec<WirePoint> }
     WireAdded { added_affinity: wire::NodeAffinity }
     WireInterPod {
         hard_pod_affinity_weight: Option<i64>,
@@ -408,6 +413,19 @@ fn arguments(profile: &mut Profile, path: &str, read: &WireArgs) -> Result<(), C
                 profile.balanced = names;
             }
         }
+        "VolumeBinding" => {
+            let args = WireVolumeBinding::deserialize(args)?;
+            if let Some(seconds) = args.bind_timeout_seconds.filter(|one| *one < 0) {
+                return Err(ConfigError::Invalid {
+                    path: format!("{path}.bindTimeoutSeconds"),
+                    value: seconds.to_string(),
+                    why: "invalid BindTimeoutSeconds, should not be a negative value",
+                });
+            }
+            if !args.shape.is_empty() {
+                profile.storage_points = points(&format!("{path}.shape"), &args.shape)?;
+            }
+        }
         "NodeAffinity" => {
             let added = WireAdded::deserialize(args)?.added_affinity;
             let required = added.required_during_scheduling_ignored_during_execution;
@@ -493,41 +511,10 @@ fn fit_args(path: &str, read: &WireFit) -> Result<FitArgs, ConfigError> {
         "LeastAllocated" | "" => Strategy::LeastAllocated,
         "MostAllocated" => Strategy::MostAllocated,
         "RequestedToCapacityRatio" => {
-            let points: Vec<(i64, i64)> = strategy
-                .requested_to_capacity_ratio
-                .iter()
-                .flat_map(|one| &one.shape)
-                .map(|one| (one.utilization, one.score * 10))
-                .collect();
+            let shape = strategy.requested_to_capacity_ratio.iter();
+            let shape: Vec<WirePoint> = shape.flat_map(|one| one.shape.clone()).collect();
             let path = format!("{path}.scoringStrategy.requestedToCapacityRatio.shape");
-            if points.is_empty() {
-                return Err(ConfigError::Invalid {
-                    path,
-                    value: String::new(),
-                    why: "at least one point must be specified",
-                });
-            }
-            if points
-                .windows(2)
-                .any(|pair| matches!(pair, [before, after] if after.0 <= before.0))
-            {
-                return Err(ConfigError::Invalid {
-                    path,
-                    value: String::new(),
-                    why: "utilization values must be sorted in increasing order",
-                });
-            }
-            if points
-                .iter()
-                .any(|(at, score)| !(0..=100).contains(at) || !(0..=100).contains(score))
-            {
-                return Err(ConfigError::Invalid {
-                    path,
-                    value: String::new(),
-                    why: "utilization and score are not in valid range",
-                });
-            }
-            Strategy::RequestedToCapacityRatio(points)
+            Strategy::RequestedToCapacityRatio(points(&path, &shape)?)
         }
         other => {
             let path = format!("{path}.scoringStrategy.type");
@@ -539,6 +526,34 @@ fn fit_args(path: &str, read: &WireFit) -> Result<FitArgs, ConfigError> {
         }
     };
     Ok(args)
+}
+
+/// Read a broken line; scores go to 10 in the configuration and to 100 here. Mirrors validateFunctionShape.
+fn points(path: &str, shape: &[WirePoint]) -> Result<Vec<(i64, i64)>, ConfigError> {
+    let invalid = |why| ConfigError::Invalid {
+        path: path.into(),
+        value: String::new(),
+        why,
+    };
+    let points: Vec<(i64, i64)> = shape
+        .iter()
+        .map(|one| (one.utilization, one.score * 10))
+        .collect();
+    if points.is_empty() {
+        return Err(invalid("at least one point must be specified"));
+    }
+    let is_falling = |pair: &[(i64, i64)]| matches!(pair, [before, after] if after.0 <= before.0);
+    if points.windows(2).any(is_falling) {
+        return Err(invalid(
+            "utilization values must be sorted in increasing order",
+        ));
+    }
+    let is_in_range =
+        |(at, score): &(i64, i64)| (0..=100).contains(at) && (0..=100).contains(score);
+    if !points.iter().all(is_in_range) {
+        return Err(invalid("utilization and score are not in valid range"));
+    }
+    Ok(points)
 }
 
 #[cfg(test)]

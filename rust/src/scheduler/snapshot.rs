@@ -205,6 +205,26 @@ impl Snapshot {
         self.nominated.get(key).map(String::as_str)
     }
 
+    /// Return a node that is there, whether the order counts it yet or not.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        let seat = self.seats.get(*self.slots.get(name)?)?;
+        (!seat.is_gone).then_some(&seat.node)
+    }
+
+    /// Return a pod that counts on a node, and whether it is only assumed there.
+    pub fn placed_pod(&self, key: &str) -> Option<(&Arc<Pod>, bool)> {
+        self.pods.get(key).map(|one| (&one.pod, one.is_assumed))
+    }
+
+    /// Return a pod that waits for room on a node.
+    pub fn nominated_pod(&self, key: &str) -> Option<&Arc<Pod>> {
+        let waiting = self.nominations.get(self.nominated.get(key)?)?;
+        waiting
+            .iter()
+            .map(|(pod, _)| pod)
+            .find(|pod| pod.key() == key)
+    }
+
     /// Take in a new or changed node.
     pub fn upsert_node(&mut self, node: Node) {
         let node = Arc::new(node);

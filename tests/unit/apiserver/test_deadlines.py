@@ -9,7 +9,7 @@ import pytest
 from api_exchange import ADDRESS, Api, config_map, serve
 from webhook_world import FakeWebhooks, allow, configure, webhook
 
-from korch.apiserver.go_duration import parse_duration
+from korch.api.go_duration import parse_duration
 from korch.apiserver.guards import Guards
 from korch.apiserver.identity import AllowEverybody
 from korch.apiserver.request_info import parse

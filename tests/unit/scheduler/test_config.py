@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from korch._core import native
-from korch.scheduler.config import read_config
+from korch.scheduler.config import Election, leader_election, read_config, settings
 
 HEAD = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n"
 
@@ -33,3 +34,27 @@ def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, text: str, words: 
     with pytest.raises(ValueError) as caught:
         read_config(file)
     assert str(caught.value).startswith(f"{file}: ") and words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "expected"),
+    [
+        (None, "default-scheduler", Election(True, "kube-scheduler")),
+        (None, "mine", Election(True, "mine")),
+        ({}, "mine", Election(True, "kube-scheduler")),
+        ({"profiles": [{"schedulerName": "a"}, {"schedulerName": "b"}]}, "", Election(True, "a")),
+        ({"leaderElection": {"leaderElect": False}}, "", Election(False, "kube-scheduler")),
+        ({"leaderElection": {"resourceName": "other"}}, "", Election(True, "other")),
+    ],
+)
+def test_schedulers_of_different_pods_hold_different_leases(config: dict[str, object] | None, name: str, expected: Election) -> None:
+    assert leader_election(None if config is None else orjson.dumps(config), name) == expected
+
+
+def test_resources_that_an_extender_counts_are_not_counted_by_the_scheduler() -> None:
+    extender = {"urlPrefix": "http://x", "managedResources": [{"name": "x.io/chip", "ignoredByScheduler": True}, {"name": "x.io/port"}]}
+    profile = {"pluginConfig": [{"name": "NodeResourcesFit", "args": {"ignoredResourceGroups": ["y.io"]}}]}
+    read = settings(orjson.dumps({"extenders": [extender], "profiles": [profile]}))
+    [changed] = orjson.loads(read.engine or b"")["profiles"]
+    args = {"ignoredResourceGroups": ["y.io"], "ignoredResources": ["x.io/chip"]}
+    assert changed["pluginConfig"] == [{"name": "NodeResourcesFit", "args": args}]

@@ -8,7 +8,7 @@ import pytest
 
 from korch.client.projections import ObjectMeta
 from korch.scheduler.pods import PodSpec, PodStatus, PodView, SchedulingGate
-from korch.scheduler.queue import ClusterEvent, Place, SchedulingQueue
+from korch.scheduler.queue import Place, SchedulingQueue
 
 
 class Hand:
@@ -55,29 +55,15 @@ def test_a_gated_pod_is_not_tried_until_its_gates_are_gone(queue: SchedulingQueu
     assert names(queue) == ["a"]
 
 
-@pytest.mark.parametrize(
-    ("event", "plugin", "moves"),
-    [
-        (ClusterEvent.NODE_ADD, "NodeName", True),
-        (ClusterEvent.NODE_ALLOCATABLE, "NodeResourcesFit", True),
-        (ClusterEvent.NODE_ALLOCATABLE, "NodeAffinity", False),
-        (ClusterEvent.NODE_TAINT, "TaintToleration", True),
-        (ClusterEvent.NODE_TAINT, "NodeUnschedulable", True),
-        (ClusterEvent.NODE_LABEL, "NodeAffinity", True),
-        (ClusterEvent.POD_GONE, "NodeResourcesFit", True),
-        (ClusterEvent.POD_GONE, "NodePorts", True),
-        (ClusterEvent.POD_GONE, "TaintToleration", False),
-        (ClusterEvent.POD_BOUND, "NodeResourcesFit", False),
-    ],
-)
-def test_an_unschedulable_pod_is_tried_again_only_when_the_event_could_help(
-    queue: SchedulingQueue, event: ClusterEvent, plugin: str, moves: bool
-) -> None:
-    queue.add(pod("a"))
-    queue.requeue(queue.pop_ready(1)[0], frozenset({plugin}))
-    assert names(queue) == []
-    assert queue.move(event) == (1 if moves else 0)
-    assert names(queue) == (["a"] if moves else [])
+def test_only_pods_that_are_unschedulable_are_woken(queue: SchedulingQueue) -> None:
+    for name, plugin in (("a", "NodePorts"), ("b", "NodeName"), ("c", "NodeName")):
+        queue.add(pod(name))
+        queue.requeue(queue.pop_ready(1)[0], frozenset({plugin}))
+    queue.add(pod("d"))
+    assert queue.wake(["d/a", "d/d", "d/unknown"]) == 1
+    assert queue.move(lambda plugins: "NodeName" in plugins, ["d/c"]) == 1
+    assert queue.rejected_by("NodeName") == ["d/b"]
+    assert sorted(names(queue) + names(queue) + names(queue)) == ["a", "c", "d"]
 
 
 def test_backoff_doubles_from_one_second_to_ten_and_errors_are_never_tried_early(queue: SchedulingQueue, clock: Hand) -> None:
@@ -94,7 +80,7 @@ def test_backoff_doubles_from_one_second_to_ten_and_errors_are_never_tried_early
 def test_pods_in_backoff_are_taken_early_when_nothing_is_active(queue: SchedulingQueue) -> None:
     queue.add(pod("a"))
     queue.requeue(queue.pop_ready(1)[0], frozenset())
-    queue.move(ClusterEvent.POD_GONE)
+    queue.wake(["d/a"])
     queue.add(pod("b"))
     assert queue.place("d/a") is Place.BACKOFF
     assert names(queue) == ["b"]
@@ -146,6 +132,25 @@ async def test_pop_waits_until_something_may_be_tried(queue: SchedulingQueue, cl
         clock.at += 1
         queue.add(pod("b"))
     assert [one.key for one in waiting.result()] == ["d/a", "d/b"]
+
+
+async def test_whoever_waits_looks_at_the_cluster_when_it_changed(queue: SchedulingQueue) -> None:
+    queue.add(pod("a"))
+    queue.requeue(queue.pop_ready(1)[0], frozenset({"NodeName"}))
+    may_fit: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(queue.pop(5, lambda: void(queue.wake(may_fit))))
+        await asyncio.sleep(0)
+        queue.notice()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        may_fit.append("d/a")
+        queue.notice()
+    assert [one.key for one in waiting.result()] == ["d/a"]
+
+
+def void(_: object) -> None:
+    """Return nothing."""
 
 
 def test_counts_say_how_many_pods_wait_where(queue: SchedulingQueue) -> None:

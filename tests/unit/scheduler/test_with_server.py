@@ -12,8 +12,10 @@ from korch.api.gvk import EVENTS, NODES, PODS, SERVICE_ACCOUNTS
 from korch.apiserver.server import ApiServer, ServerConfig
 from korch.client.informer import Informers
 from korch.client.protocol import DeleteOptions
+from korch.controllers.resourceclaim import RESOURCE_CLAIM_TEMPLATES, ResourceClaimController
 from korch.resources import catalogue
 from korch.runtime.context import simulated
+from korch.scheduler.devices.plugin import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES
 from korch.scheduler.scheduler import Scheduler
 from korch.storage import Storage
 from korch.testing.loop import SimLoop
@@ -135,6 +137,42 @@ def test_a_gated_pod_waits_for_its_gates() -> None:
         assert (await world.condition("p"))["reason"] == "SchedulingGated"
         await world.client.patch(PODS, "p", {"spec": {"schedulingGates": None}}, namespace="default")
         await world.until(lambda: world.node_of("p"))
+
+    told(story)
+
+
+def test_a_pod_gets_a_claim_from_a_template_and_its_device_and_gives_both_back() -> None:
+    group = {"apiVersion": "resource.k8s.io/v1"}
+    device_class = {"metadata": {"name": "gpu"}, "spec": {"selectors": [{"cel": {"expression": 'device.driver == "x.example.com"'}}]}}
+    pool = {"name": "n2", "generation": 1, "resourceSliceCount": 1}
+    device = {"name": "a", "attributes": {"model": {"string": "m"}}, "capacity": {"memory": {"value": "8Gi"}}}
+    published = {"metadata": {"name": "s"}, "spec": {"driver": "x.example.com", "nodeName": "n2", "pool": pool, "devices": [device]}}
+    exactly = {"deviceClassName": "gpu", "selectors": [{"cel": {"expression": 'device.attributes["x.example.com"].model == "m"'}}]}
+    template = {"metadata": {"name": "t"}, "spec": {"spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}}}
+    wants = [{"name": "gpu", "resourceClaimTemplateName": "t"}]
+
+    async def story(world: World) -> None:
+        for name in ("n1", "n2"):
+            await world.add_node(name)
+        await world.client.create(DEVICE_CLASSES, group | {"kind": "DeviceClass"} | device_class)
+        await world.client.create(RESOURCE_SLICES, group | {"kind": "ResourceSlice"} | published)
+        await world.client.create(RESOURCE_CLAIM_TEMPLATES, group | {"kind": "ResourceClaimTemplate"} | template, namespace="default")
+        controller = ResourceClaimController(world.client, Informers(world.client, world.runtime), world.runtime)
+        async with controller.informers.running(), asyncio.TaskGroup() as group_of_tasks:
+            task = group_of_tasks.create_task(controller.run())
+            await world.add_pod("p", resourceClaims=wants)
+            await world.until(lambda: world.node_of("p"))
+            assert await world.node_of("p") == "n2"
+            await world.add_pod("q", resourceClaims=wants)
+            condition = await world.until(lambda: world.condition("q"))
+            await asyncio.sleep(60)
+            assert (await world.condition("q"))["message"].startswith("0/2 nodes are available: 2 cannot allocate all claims."), condition
+            await world.client.patch(PODS, "p", {"status": {"phase": "Succeeded"}}, namespace="default", subresource="status")
+            await world.until(lambda: world.node_of("q"))
+            [claim] = [orjson.loads(raw) for raw in (await world.client.list(RESOURCE_CLAIMS)).items]
+            assert [one["name"] for one in claim["status"]["reservedFor"]] == ["q"]
+            assert claim["status"]["allocation"]["devices"]["results"][0]["device"] == "a"
+            task.cancel()
 
     told(story)
 

@@ -16,11 +16,12 @@ from korch._core import native
 from korch.api.gvk import ResourceRef
 from korch.lab.bench.ledger import PodLedger
 from korch.lab.bench.stage import Kinds, Names, Object, StageError
+from korch.lab.cluster_events import ClusterEvent, NodeView, decode_node, node_events
 from korch.resources import catalogue
 from korch.runtime.context import Runtime
 from korch.scheduler.attempts import AttemptLog
-from korch.scheduler.pods import NodeView, PodView, decode_node, decode_pod
-from korch.scheduler.queue import ClusterEvent, QueuedPod, SchedulingQueue, node_events
+from korch.scheduler.pods import PodView, decode_pod
+from korch.scheduler.queue import QueuedPod, SchedulingQueue
 from korch.scheduler.scheduler import BATCH_MAX
 
 _DROPPED = frozenset({"PersistentVolume", "PersistentVolumeClaim", "StorageClass", "CSINode"})
@@ -69,7 +70,7 @@ class EngineStage:
                 obj["metadata"]["namespace"] = namespace
             self._upsert([], [], [orjson.dumps(obj)])
             if kind.kind in _DROPPED:
-                self._queue.move(ClusterEvent.STORAGE)
+                self._queue.move(ClusterEvent.STORAGE.may_help)
         return name
 
     async def create_pod(self, body: bytes, namespace: str, name: str) -> None:
@@ -123,7 +124,7 @@ class EngineStage:
         node = decode_node(raw)
         self._upsert([raw], [], [])
         for event in node_events(self._nodes.get(node.name), node):
-            self._queue.move(event)
+            self._queue.move(event.may_help)
         self._nodes[node.name] = node
 
     def _wait(self, old: PodView | None, pod: PodView) -> None:
@@ -152,8 +153,8 @@ class EngineStage:
         if node is not None:
             changed["spec"]["nodeName"] = node
             self._upsert([], [orjson.dumps(changed)], [])
-            self._queue.move(ClusterEvent.POD_BOUND)
-            self._queue.move(ClusterEvent.POD_GONE)
+            self._queue.move(ClusterEvent.POD_BOUND.may_help)
+            self._queue.move(ClusterEvent.POD_GONE.may_help)
         else:
             self._wait(decode_pod(before), decode_pod(raw))
 
@@ -164,7 +165,7 @@ class EngineStage:
         self._queue.delete(key)
         self._engine.remove("Pod", [key])
         self.ledger.gone(key)
-        self._queue.move(ClusterEvent.POD_GONE)
+        self._queue.move(ClusterEvent.POD_GONE.may_help)
 
     async def _decide(self) -> None:
         while True:
@@ -189,4 +190,4 @@ class EngineStage:
         self.attempts.ended("scheduled", took)
         self._queue.delete(decision.key)
         self.ledger.placed(decision.key)
-        self._queue.move(ClusterEvent.POD_BOUND)
+        self._queue.move(ClusterEvent.POD_BOUND.may_help)

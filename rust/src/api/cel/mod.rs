@@ -2,9 +2,10 @@
 //!
 //! Parsing and evaluation are the crate `cel`'s, Kubernetes' own functions those of `kube-cel`. What stands here: the preparation
 //! of the syntax tree (`prepare`: what the interpreter lacks is expressed by what it has, and every loop counts its turns), the
-//! static check against the variables and their schemas (`check`), and values from and to JSON (`values`).
+//! static check against the variables and their schemas (`check`), and values from and to JSON (`values`; of devices, `devices`).
 
 mod check;
+pub mod devices;
 mod prepare;
 pub mod values;
 

@@ -172,7 +172,7 @@ fn from_number(number: &Number) -> Value {
     }
 }
 
-fn map(entries: impl Iterator<Item = (String, Value)>) -> Value {
+pub fn map(entries: impl Iterator<Item = (String, Value)>) -> Value {
     let map: HashMap<Key, Value> = entries
         .map(|(name, value)| (Key::String(Arc::new(name)), value))
         .collect();

@@ -49,13 +49,8 @@ pub fn preempt(
     curable: &[usize],
     nominated_is_hopeless: bool,
 ) -> Outcome {
-    if pod.never_preempts {
-        return Outcome::NotEligible("not eligible due to preemptionPolicy=Never.");
-    }
-    if waits_for_victims(snapshot, pod) && !nominated_is_hopeless {
-        return Outcome::NotEligible(
-            "not eligible due to a terminating pod on the nominated node.",
-        );
+    if let Some(why) = not_eligible(snapshot, pod, nominated_is_hopeless) {
+        return Outcome::NotEligible(why);
     }
     let mut best: Option<Candidate> = None;
     let mut reasons: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
@@ -98,6 +93,46 @@ pub fn preempt(
         snapshot.len(),
         histogram(&reasons)
     ))
+}
+
+/// Return all candidates in the order of `curable`; none when the pod may not preempt now.
+pub fn candidates(
+    snapshot: &Snapshot,
+    profile: &Profile,
+    class: &mut Class,
+    pod: &Pod,
+    curable: &[usize],
+    nominated_is_hopeless: bool,
+) -> Vec<Candidate> {
+    if not_eligible(snapshot, pod, nominated_is_hopeless).is_some() {
+        return Vec::new();
+    }
+    let on = |rank: &usize| victims_on(snapshot, profile, class, pod, *rank).ok();
+    curable.iter().filter_map(on).collect()
+}
+
+/// Return the candidate that does least harm, the first of equals.
+pub fn select(candidates: Vec<Candidate>) -> Option<Candidate> {
+    let mut best = None;
+    for candidate in candidates {
+        keep_better(&mut best, candidate);
+    }
+    best
+}
+
+/// Return why the pod may not preempt now.
+fn not_eligible(
+    snapshot: &Snapshot,
+    pod: &Pod,
+    nominated_is_hopeless: bool,
+) -> Option<&'static str> {
+    if pod.never_preempts {
+        Some("not eligible due to preemptionPolicy=Never.")
+    } else if waits_for_victims(snapshot, pod) && !nominated_is_hopeless {
+        Some("not eligible due to a terminating pod on the nominated node.")
+    } else {
+        None
+    }
 }
 
 /// Return whether pods that this pod preempted are still on their way out.

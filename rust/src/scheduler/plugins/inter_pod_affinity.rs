@@ -350,7 +350,7 @@ fn table<'a>(snapshot: &Snapshot, tables: &'a mut Vec<Table>, topology: usize) -
 }
 
 /// Return whether the term is about a pod of this shape; `namespace_labels` are those of the pod's namespace.
-fn matches(term: &AffinityTerm, pod: &Shape, namespace_labels: Option<&Labels>) -> bool {
+pub fn matches(term: &AffinityTerm, pod: &Shape, namespace_labels: Option<&Labels>) -> bool {
     let none = Labels::new();
     (term.namespaces.contains(&pod.namespace)
         || term

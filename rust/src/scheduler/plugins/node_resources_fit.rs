@@ -150,7 +150,7 @@ fn score_one(strategy: &Strategy, requested: i64, total: i64) -> i64 {
 }
 
 /// Read a broken line at a point. Mirrors helper.BuildBrokenLinearFunction.
-fn interpolate(points: &[(i64, i64)], at: i64) -> i64 {
+pub fn interpolate(points: &[(i64, i64)], at: i64) -> i64 {
     let mut before: Option<(i64, i64)> = None;
     for &(utilization, score) in points {
         if at <= utilization {

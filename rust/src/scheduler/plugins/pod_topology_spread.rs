@@ -416,6 +416,17 @@ fn constraints(
     )
 }
 
+/// Return the constraints that keep the pod from nodes.
+pub fn hard_constraints(
+    cluster: &Cluster,
+    profile: &Profile,
+    shape: &Shape,
+) -> Vec<SpreadConstraint> {
+    let (mut all, _) = constraints(profile, cluster, shape);
+    all.retain(|one| one.is_hard);
+    all
+}
+
 /// Return what the services and the controller that select the pod ask for together. Mirrors helper.DefaultSelector.
 fn default_selector(cluster: &Cluster, shape: &Shape) -> Selector {
     let mut labels = Labels::new();

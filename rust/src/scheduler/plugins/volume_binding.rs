@@ -1,9 +1,11 @@
 //! VolumeBinding: a bound claim's volume must be reachable from the node; for a claim that waits for its first consumer there must be
-//! a volume that fits, or a class that can make one there. Mirrors plugins/volumebinding, storage capacity excepted.
+//! a volume that fits, or a class that can make one there and has the capacity. Nodes are scored by how much of the volumes or of the
+//! capacity the claims would use, the least by default. Mirrors plugins/volumebinding.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::node_resources_fit::interpolate;
 use super::volume_restrictions::find;
 use crate::scheduler::cluster::{Claim, Cluster, StorageClass, Volume};
 use crate::scheduler::framework::{Code, Rejection};
@@ -82,10 +84,14 @@ pub fn filter(
             "node(s) didn't match PersistentVolume's node affinity",
         ));
     }
-    if !can_bind(snapshot, shape, claims, node) {
-        reasons.push(Cow::Borrowed(
+    match plan(snapshot, shape, claims, node) {
+        Ok(_) => {}
+        Err(Missing::Volumes) => reasons.push(Cow::Borrowed(
             "node(s) didn't find available persistent volumes to bind",
-        ));
+        )),
+        Err(Missing::Space) => {
+            reasons.push(Cow::Borrowed("node(s) did not have enough free storage"))
+        }
     }
     if is_lost {
         reasons.push(Cow::Borrowed(
@@ -98,30 +104,135 @@ pub fn filter(
     })
 }
 
-fn can_bind(snapshot: &Snapshot, shape: &Shape, claims: &Claims, node: &Node) -> bool {
+/// Why claims cannot have their volumes on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Volumes,
+    Space,
+}
+
+/// What one class would give on a node: bytes asked for, and bytes that there are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Use {
+    requested: i64,
+    capacity: i64,
+}
+
+/// How the waiting claims would get their volumes on a node, by class.
+#[derive(Debug, Default)]
+struct Plan<'a> {
+    existing: BTreeMap<&'a str, Use>,
+    made: BTreeMap<&'a str, Use>,
+}
+
+fn plan<'a>(
+    snapshot: &'a Snapshot,
+    shape: &'a Shape,
+    claims: &Claims,
+    node: &Node,
+) -> Result<Plan<'a>, Missing> {
     let cluster = &snapshot.cluster;
+    let waiting: Vec<(&String, &Claim)> = claims
+        .waiting
+        .iter()
+        .filter_map(|name| Some((name, find(snapshot, shape, name)?)))
+        .collect();
+    let is_for_another =
+        |claim: &Claim| !claim.selected_node.is_empty() && claim.selected_node != node.name;
+    if waiting.len() < claims.waiting.len()
+        || waiting.iter().any(|(_, claim)| is_for_another(claim))
+    {
+        return Err(Missing::Volumes);
+    }
+    let (mut to_make, to_find): (Vec<_>, Vec<_>) = waiting
+        .into_iter()
+        .partition(|(_, claim)| !claim.selected_node.is_empty());
+    let mut plan = Plan::default();
     let mut taken: BTreeSet<&str> = BTreeSet::new();
-    for name in &claims.waiting {
-        let Some(claim) = find(snapshot, shape, name) else {
-            return false;
-        };
-        if !claim.selected_node.is_empty() && claim.selected_node != node.name {
-            return false;
-        }
-        let found = if claim.selected_node.is_empty() {
-            smallest(cluster, (&shape.namespace, name), claim, node, &taken)
-        } else {
-            None
-        };
-        match found {
-            Some(volume) => drop(taken.insert(volume)),
-            None if !class_of(cluster, claim).is_some_and(|class| can_provision(class, node)) => {
-                return false;
+    for (name, claim) in to_find {
+        match smallest(cluster, (&shape.namespace, name), claim, node, &taken) {
+            Some((found, volume)) => {
+                taken.insert(found);
+                let of_class = plan.existing.entry(class_name(claim)).or_default();
+                of_class.requested += claim.request.value();
+                of_class.capacity += volume.capacity.value();
             }
-            None => {}
+            None => to_make.push((name, claim)),
         }
     }
-    true
+    for (_, claim) in to_make {
+        let class = class_of(cluster, claim).ok_or(Missing::Volumes)?;
+        if !can_provision(class, node) {
+            return Err(Missing::Volumes);
+        }
+        if let Some(capacity) = capacity_for(cluster, class, claim, node)? {
+            let of_class = plan.made.entry(class_name(claim)).or_default();
+            of_class.requested += claim.request.value();
+            of_class.capacity = capacity;
+        }
+    }
+    Ok(plan)
+}
+
+/// Return the node's score, 0 to 100; `points` say what a utilisation in percent is worth.
+pub fn score(
+    snapshot: &Snapshot,
+    shape: &Shape,
+    claims: &Claims,
+    node: &Node,
+    points: &[(i64, i64)],
+) -> i64 {
+    let Ok(plan) = plan(snapshot, shape, claims, node) else {
+        return 0;
+    };
+    let classes = if plan.existing.is_empty() {
+        plan.made
+    } else {
+        plan.existing
+    };
+    if classes.is_empty() {
+        return 0;
+    }
+    let worth = |of: &Use| {
+        let utilization = if of.capacity == 0 || of.requested > of.capacity {
+            100
+        } else {
+            (i128::from(of.requested) * 100 / i128::from(of.capacity)) as i64
+        };
+        interpolate(points, utilization)
+    };
+    let sum: i64 = classes.values().map(worth).sum();
+    (sum as f64 / classes.len() as f64).round() as i64
+}
+
+/// Return how many bytes the class has for the node, or None when nobody counts them.
+fn capacity_for(
+    cluster: &Cluster,
+    class: &StorageClass,
+    claim: &Claim,
+    node: &Node,
+) -> Result<Option<i64>, Missing> {
+    if claim.request.value() == 0 || !cluster.capacity_drivers.contains(&class.provisioner) {
+        return Ok(None);
+    }
+    let mut of_class = cluster
+        .capacities
+        .values()
+        .filter(|one| one.class == class_name(claim));
+    of_class
+        .find(|one| {
+            one.limit.is_some_and(|limit| limit >= claim.request)
+                && one
+                    .nodes
+                    .as_ref()
+                    .is_some_and(|nodes| nodes.matches(&node.labels))
+        })
+        .map(|one| Some(one.capacity.value()))
+        .ok_or(Missing::Space)
+}
+
+fn class_name(claim: &Claim) -> &str {
+    claim.class.as_deref().unwrap_or("")
 }
 
 /// Return the smallest volume that the claim could be bound to on the node.
@@ -131,8 +242,8 @@ fn smallest<'a>(
     claim: &Claim,
     node: &Node,
     taken: &BTreeSet<&str>,
-) -> Option<&'a str> {
-    let class = claim.class.as_deref().unwrap_or("");
+) -> Option<(&'a str, &'a Volume)> {
+    let class = class_name(claim);
     let fits = |(name, volume): &(&String, &Volume)| {
         let is_free = volume.claim.as_ref().is_none_or(|(namespace, of, uid)| {
             (namespace, of) == key && (uid.is_empty() || *uid == claim.uid)
@@ -154,7 +265,7 @@ fn smallest<'a>(
     let candidates = cluster.volumes.iter().filter(fits);
     candidates
         .min_by_key(|(_, volume)| (volume.claim.is_none(), volume.capacity))
-        .map(|(name, _)| name.as_str())
+        .map(|(name, volume)| (name.as_str(), volume))
 }
 
 fn class_of<'a>(cluster: &'a Cluster, claim: &Claim) -> Option<&'a StorageClass> {
@@ -291,5 +402,66 @@ mod tests {
             ask(&[], "c").unwrap_err(),
             "persistentvolumeclaim \"c\" not found"
         );
+    }
+
+    fn capacity(name: &str, zone: &str, bytes: &str) -> Value {
+        json!({"kind": "CSIStorageCapacity", "metadata": {"name": name, "namespace": "kube-system"}, "storageClassName": "fast",
+            "nodeTopology": {"matchLabels": {ZONE: zone}}, "capacity": bytes})
+    }
+
+    fn counted() -> Vec<Value> {
+        vec![
+            class("fast", "WaitForFirstConsumer", "x.io/csi"),
+            claim("c", "fast", ""),
+            json!({"kind": "CSIDriver", "metadata": {"name": "x.io/csi"}, "spec": {"storageCapacity": true}}),
+        ]
+    }
+
+    #[test]
+    fn a_driver_that_counts_needs_capacity_on_the_node() {
+        let short = vec![Cow::Borrowed("node(s) did not have enough free storage")];
+        assert_eq!(
+            ask(&counted(), "c").unwrap(),
+            [short.clone(), short.clone()]
+        );
+        let mut objects = counted();
+        objects.push(capacity("a", "a", "10Gi"));
+        objects.push(capacity("b", "b", "4Gi"));
+        assert_eq!(ask(&objects, "c").unwrap(), [vec![], short]);
+    }
+
+    #[test]
+    fn nodes_are_scored_by_the_share_of_the_capacity_that_is_left() {
+        let falling = [(0, 100), (100, 0)];
+        let scores = |objects: &[Value], points: &[(i64, i64)]| {
+            let mut snapshot = snapshot(vec![]);
+            for one in objects {
+                snapshot.cluster.upsert(one.to_string().as_bytes()).unwrap();
+            }
+            let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "w", "persistentVolumeClaim": {"claimName": "d"}}]);
+            let shape = pod_from("p", json!({"volumes": volumes})).shape;
+            let claims = claims(&snapshot, &shape).unwrap();
+            ["a", "b"]
+                .map(|zone| score(&snapshot, &shape, &claims, &node_in_zone("n", zone), points))
+        };
+        let mut made = counted();
+        made.extend([
+            claim("d", "fast", ""),
+            capacity("a", "a", "20Gi"),
+            capacity("b", "b", "100Gi"),
+        ]);
+        // Two claims of 5Gi each: half of the one, a tenth of the other.
+        assert_eq!(scores(&made, &falling), [50, 90]);
+        assert_eq!(scores(&made, &[(0, 0), (100, 100)]), [50, 10]);
+        let local = [
+            class("local", "WaitForFirstConsumer", NO_PROVISIONER),
+            claim("c", "local", ""),
+            claim("d", "local", ""),
+            volume("a1", "a", "5Gi"),
+            volume("a2", "a", "5Gi"),
+            volume("b1", "b", "5Gi"),
+            volume("b2", "b", "15Gi"),
+        ];
+        assert_eq!(scores(&local, &falling), [0, 50]);
     }
 }

@@ -46,7 +46,7 @@ pub fn find<'a>(snapshot: &'a Snapshot, shape: &Shape, claim: &str) -> Option<&'
         .get(&(shape.namespace.clone(), claim.to_string()))
 }
 
-fn clashes(wanted: &VolumeUse, held: &VolumeUse) -> bool {
+pub fn clashes(wanted: &VolumeUse, held: &VolumeUse) -> bool {
     match (wanted, held) {
         (
             VolumeUse::GcePersistentDisk { name, read_only },
