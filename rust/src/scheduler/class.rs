@@ -19,11 +19,10 @@ use super::pod::{Pod, Preference, Shape};
 use super::profile::{FitArgs, Profile, Strategy};
 use super::selector::Term;
 use super::shapes::ShapeId;
-use super::snapshot::{NO_SHAPE, Seat, Snapshot};
+use super::snapshot::{Change, NO_SHAPE, Seat, Snapshot};
+use super::verdicts::Verdicts;
 use super::wire::Toleration;
-
-/// What a node is worth that cannot take the pod.
-pub const NO: i32 = -1;
+use super::worths::{NO, Worths};
 
 /// All of a shape that the answers of `Fixed` depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -137,7 +136,11 @@ pub struct Class {
     pub shape: Arc<Shape>,
     pub fixed: Arc<Fixed>,
     /// The weighted sum of the scores that need no normalising, or `NO`. By rank.
-    pub base: Vec<i32>,
+    pub base: Worths,
+    /// `base` of the nodes that pods elsewhere let the pod on, and which word of theirs it stands for.
+    admitted: Option<(Worths, u64)>,
+    /// Why nodes refuse the pod by what they are and have, and how much of the log is in that.
+    verdicts: Option<(Verdicts, usize)>,
     pub spread: Option<pod_topology_spread::Spread>,
     pub inter_pod: Option<inter_pod_affinity::InterPod>,
     pub volumes: Option<Volumes>,
@@ -157,7 +160,9 @@ impl Class {
         let mut class = Class {
             shape,
             fixed,
-            base: Vec::new(),
+            base: Worths::default(),
+            admitted: None,
+            verdicts: None,
             spread: None,
             inter_pod: None,
             volumes: None,
@@ -185,18 +190,15 @@ impl Class {
             for change in news {
                 let rank = change.rank as usize;
                 if let Some(score) = score_column(&snapshot.columns, &asked, &self.fixed.fits, rank)
-                    && let Some(place) = self.base.get_mut(rank)
                 {
-                    *place = score;
+                    self.base.set(rank, score);
                 }
             }
         } else {
             for change in news {
                 let rank = change.rank as usize;
                 let score = self.local(snapshot, profile, rank);
-                if let Some(place) = self.base.get_mut(rank) {
-                    *place = score;
-                }
+                self.base.set(rank, score);
             }
         }
         if self.inter_pod.is_none() && snapshot.pods_with_terms() > 0 && uses_inter_pod(profile) {
@@ -214,6 +216,7 @@ impl Class {
             }
         }
         self.refresh();
+        self.admit(snapshot, profile, news);
     }
 
     fn refresh(&mut self) {
@@ -224,6 +227,7 @@ impl Class {
 
     fn count_all(&mut self, snapshot: &Snapshot, profile: &Profile) {
         self.matches.clear();
+        self.admitted = None;
         let spreads = profile.filters_with(Plugin::PodTopologySpread)
             || profile.weight(Plugin::PodTopologySpread) > 0;
         self.spread = if spreads {
@@ -305,6 +309,88 @@ impl Class {
         (spread, inter_pod)
     }
 
+    /// Return `base` with `NO` for every node that pods elsewhere keep the pod from. Volumes and nominations are not looked at.
+    pub fn admitted(&mut self, snapshot: &Snapshot, profile: &Profile) -> &Worths {
+        let word = self.word();
+        let (admitted, said) = self.admitted.take().unwrap_or_default();
+        let is_current = said == word && admitted.len() == self.base.len();
+        let admitted = if is_current {
+            admitted
+        } else {
+            let fits = self.mask(snapshot, profile);
+            let worths = self.base.iter().zip(&fits);
+            Worths::of(
+                worths
+                    .map(|(base, fit)| if *fit { *base } else { NO })
+                    .collect(),
+            )
+        };
+        &self.admitted.insert((admitted, word)).0
+    }
+
+    /// Return which nodes have room and are not forbidden by pods elsewhere, by rank.
+    pub fn mask(&self, snapshot: &Snapshot, profile: &Profile) -> Vec<bool> {
+        let mut fits: Vec<bool> = self.base.iter().map(|base| *base != NO).collect();
+        let (spreads, is_social) = self.is_social(profile);
+        if let Some(spread) = self.spread.as_ref().filter(|_| spreads) {
+            spread.mask(snapshot, &mut fits);
+        }
+        if let Some(inter_pod) = self.inter_pod.as_ref().filter(|_| is_social) {
+            inter_pod.mask(snapshot, &mut fits);
+        }
+        fits
+    }
+
+    /// Return why nodes refuse the pod, when neither pods elsewhere nor volumes or nominations count.
+    pub fn verdicts(&mut self, snapshot: &Snapshot, profile: &Profile) -> &Verdicts {
+        let end = snapshot.log().len();
+        let ask = |class: &Class, rank: usize| {
+            let seat = snapshot.seat(rank)?;
+            class.filter(snapshot, profile, rank, seat)
+        };
+        let known = self.verdicts.take();
+        let verdicts = if let Some((mut verdicts, seen)) =
+            known.filter(|(_, seen)| end - seen <= snapshot.len() / 3 + 8)
+        {
+            for change in snapshot.log().get(seen..).unwrap_or(&[]) {
+                let rank = change.rank as usize;
+                verdicts.set(rank, ask(self, rank));
+            }
+            verdicts
+        } else {
+            let mut verdicts = Verdicts::new(snapshot.len());
+            (0..snapshot.len()).for_each(|rank| verdicts.set(rank, ask(self, rank)));
+            verdicts
+        };
+        &self.verdicts.insert((verdicts, end)).0
+    }
+
+    /// Return a number that changes when pods elsewhere say something new about nodes that are not in the log.
+    fn word(&self) -> u64 {
+        let spread = self.spread.as_ref().map_or(0, |one| one.turns);
+        1 + spread + self.inter_pod.as_ref().map_or(0, |one| one.turns)
+    }
+
+    /// Bring `admitted` up to date with what happened on these nodes, or forget it.
+    fn admit(&mut self, snapshot: &Snapshot, profile: &Profile, news: &[Change]) {
+        let word = self.word();
+        let Some((mut admitted, _)) = self.admitted.take().filter(|(_, said)| *said == word) else {
+            return;
+        };
+        let (spreads, is_social) = self.is_social(profile);
+        for change in news {
+            let rank = change.rank as usize;
+            let base = self.base.get(rank).copied().unwrap_or(NO);
+            let spread = self.spread.as_ref().filter(|_| spreads);
+            let inter_pod = self.inter_pod.as_ref().filter(|_| is_social);
+            let fits = base != NO
+                && spread.is_none_or(|one| one.fits(snapshot, rank))
+                && inter_pod.is_none_or(|one| one.filter(snapshot, rank).is_none());
+            admitted.set(rank, if fits { base } else { NO });
+        }
+        self.admitted = Some((admitted, word));
+    }
+
     /// Return whether the columns hold all that a node's own part depends on.
     fn stands_in_columns(&self, snapshot: &Snapshot, profile: &Profile) -> bool {
         is_plain(snapshot, profile)
@@ -314,20 +400,24 @@ impl Class {
     }
 
     fn score_all(&mut self, snapshot: &Snapshot, profile: &Profile) {
-        if is_plain(snapshot, profile) {
-            self.base.resize(snapshot.len(), NO);
+        self.admitted = None;
+        let base = if is_plain(snapshot, profile) {
+            let mut base = std::mem::take(&mut self.base).into_vec();
+            base.resize(snapshot.len(), NO);
             let asked = Asked::new(profile, &self.shape);
-            score_columns(&snapshot.columns, &asked, &self.fixed.fits, &mut self.base);
-            self.finish_columns(snapshot, profile);
+            score_columns(&snapshot.columns, &asked, &self.fixed.fits, &mut base);
+            self.finish_columns(snapshot, profile, &mut base);
+            base
         } else {
-            self.base = (0..snapshot.len())
+            (0..snapshot.len())
                 .map(|rank| self.local(snapshot, profile, rank))
-                .collect();
-        }
+                .collect()
+        };
+        self.base = Worths::of(base);
     }
 
     /// Add what the columns do not hold.
-    fn finish_columns(&mut self, snapshot: &Snapshot, profile: &Profile) {
+    fn finish_columns(&self, snapshot: &Snapshot, profile: &Profile, base: &mut [i32]) {
         let by_image = if snapshot.has_images() {
             profile.weight(Plugin::ImageLocality)
         } else {
@@ -339,8 +429,7 @@ impl Class {
         if by_image == 0 && !has_ports && !has_scalars {
             return;
         }
-        for (base, seat) in self
-            .base
+        for (base, seat) in base
             .iter_mut()
             .zip(snapshot.seats())
             .filter(|(base, _)| **base >= 0)

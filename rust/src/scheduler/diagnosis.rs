@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::framework::{Code, Plugin, Rejection};
+use super::framework::{Plugin, Rejection};
 
 #[derive(Debug, Clone, Default)]
 pub struct Diagnosis {
@@ -21,11 +21,15 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    pub fn reject(&mut self, plugin: Plugin, why: &Rejection) {
+    /// So many nodes refuse the pod for this.
+    pub fn reject(&mut self, plugin: Plugin, why: &Rejection, nodes: usize) {
+        if nodes == 0 {
+            return;
+        }
         self.plugins.insert(plugin);
-        self.unresolvable += usize::from(why.code == Code::UnschedulableAndUnresolvable);
+        self.unresolvable += if why.is_curable() { 0 } else { nodes };
         for reason in &why.reasons {
-            self.count(reason.clone(), 1);
+            self.count(reason.clone(), nodes);
         }
     }
 
