@@ -33,6 +33,8 @@ pub mod worths;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod remembered;
 
 /// What can go wrong at the boundary of this room; an unschedulable pod is not an error but a decision.
 #[derive(Debug, thiserror::Error)]
