@@ -64,6 +64,8 @@ def machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         # Below zero, everything measured, whosever it was, went before the rest of a busy machine.
         "nice": os.nice(0),
+        # The same for the whole session, where the kernel groups tasks by session: "/autogroup-7 nice -5".
+        "autogroup": Path("/proc/self/autogroup").read_text().strip() if Path("/proc/self/autogroup").exists() else "",
         # Real-time priority makes wall times on a busy machine those of an idle one.
         "scheduling": {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "real-time", os.SCHED_RR: "real-time"}.get(
             os.sched_getscheduler(0), "other"

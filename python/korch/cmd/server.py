@@ -66,6 +66,8 @@ _STOP_GRACE_S = 2
 _CHECK_CERTIFICATES_EVERY_S = 3600.0
 # Requests leave next to no cycles behind, but each makes hundreds of dicts: look for cycles less often than Python does by itself.
 _GARBAGE_THRESHOLDS = (20_000, 20, 20)
+# The usual pod network has 256 parts. More simulated nodes than this bring their own, so that there are some left for real ones.
+_SIM_NODES_IN_CLUSTER_CIDR = 100
 
 log = get_logger("server")
 
@@ -263,11 +265,12 @@ class Server:
             scheduling = self._client("system:kube-scheduler")
             yield "scheduler", self._leadership.run(scheduling, "kube-scheduler", lambda: self._schedule(scheduling))
         if options.sim_nodes:
-            from korch.testing.hollow import HollowNode
+            from korch.testing.hollow import HollowNode, Shape
 
+            shape = Shape(registers_pod_cidr=options.sim_nodes > _SIM_NODES_IN_CLUSTER_CIDR)
             for index in range(options.sim_nodes):
                 name = f"sim-{index + 1}"
-                yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime).run()
+                yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime, shape=shape).run()
 
     async def _control(self, client: Client) -> None:
         """Run all controllers; returns only when cancelled."""

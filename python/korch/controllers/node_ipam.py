@@ -36,23 +36,31 @@ class NodeIpamController(Controller):
         super().__init__(client, informers, runtime)
         self._config = config
         self._reserved: dict[str, str] = {}
+        # There is no free part until then, unless a node goes: nobody need look again.
+        self._exhausted_until_s = 0.0
+        self._told: set[str] = set()
 
     async def reconcile(self, key: str) -> Requeue | None:
         node = self.informer(NODES).get_by_key(key)
         if node is None or cidrs_of(node):
             self._reserved.pop(key, None)
+            self._told.discard(key)
+            if node is None:
+                self._exhausted_until_s = 0.0
             return None
         if is_deleting(node) or not self._config.cluster_cidr:
             return None
         cidr = self._reserved.get(key)
         if cidr is None:
+            if self.runtime.clock.monotonic() < self._exhausted_until_s:
+                return self._refuse(key, node)
             used = [one for other in self.informer(NODES).list() for one in cidrs_of(other)]
             try:
                 cidr = first_free(self._config.cluster_cidr, self._config.node_cidr_mask, [*used, *self._reserved.values()])
             except CidrsExhausted as error:
-                self.recorder.event(node, "Normal", "CIDRNotAvailable", f"Node {name_of(node)} status is now: CIDRNotAvailable")
                 self.log.error("no pod network left", node=key, error=str(error))
-                return Requeue(after_s=EXHAUSTED_RETRY_S)
+                self._exhausted_until_s = self.runtime.clock.monotonic() + EXHAUSTED_RETRY_S
+                return self._refuse(key, node)
             self._reserved[key] = cidr
         patch = {
             "metadata": {"resourceVersion": at(node, "metadata", "resourceVersion")},
@@ -63,6 +71,12 @@ class NodeIpamController(Controller):
         except NotFound:
             self._reserved.pop(key, None)
         return None
+
+    def _refuse(self, key: str, node: Object) -> Requeue:
+        if key not in self._told:
+            self._told.add(key)
+            self.recorder.event(node, "Normal", "CIDRNotAvailable", f"Node {name_of(node)} status is now: CIDRNotAvailable")
+        return Requeue(after_s=EXHAUSTED_RETRY_S)
 
 
 def cidrs_of(node: Object) -> list[str]:

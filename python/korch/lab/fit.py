@@ -82,7 +82,8 @@ def place_all(cluster: Cluster, workload: Workload, policy: Policy = DEFAULT) ->
 def fewest_nodes(cluster: Cluster, workload: Workload, shape: Shape, policy: Policy = DEFAULT) -> NodesNeeded:
     """Return how many nodes of a shape, beside those of the cluster, let every waiting pod and task find a node. Blocks.
 
-    Raises BadInput when no number would do: a pod does not fit on an empty node of the shape, or more than 100,000 are needed."""
+    Raises BadInput when no number would do: a pod does not fit on an empty node of the shape, or more than 100,000 are needed.
+    Raises OverCommitted when the engine gave a node more than it has."""
     search = _Search(cluster, workload, shape, policy)
     least = search.least()
     search.refuse_hopeless(least)
@@ -96,23 +97,21 @@ def fewest_nodes(cluster: Cluster, workload: Workload, shape: Shape, policy: Pol
         middle = (low + high) // 2
         low, high = (low, middle) if search.fits(middle) else (middle, high)
     from_ = max(least, high - search.affordable())
-    for count in range(from_, high):
-        if search.fits(count):
-            return NodesNeeded(shape.text, count, from_ == least, len(search.tried))
-    return NodesNeeded(shape.text, high, from_ == least, len(search.tried))
+    count = next((one for one in range(from_, high) if search.fits(one)), high)
+    search.check(count)
+    return NodesNeeded(shape.text, count, from_ == least, len(search.tried))
 
 
 class _Trial:
     """An engine with a cluster in it, a ledger, and what is to be tried."""
 
-    def __init__(self, cluster: Cluster, workload: Workload, policy: Policy, added: list[Object] | None = None) -> None:
+    def __init__(self, cluster: Cluster, workload: Workload, policy: Policy) -> None:
         self.tasks, residents = combined(cluster, workload)
-        nodes = cluster.nodes + (added or [])
         self.engine: native.Scheduler = policy.engine()
-        self.ledger = Ledger(nodes, self.tasks.templates)
+        self.ledger = Ledger(cluster.nodes, self.tasks.templates)
         self.ledger.unchecked(self.engine, self.engine.profiles())
         bound = [orjson.dumps(pod) for pod in cluster.pods if at(pod, "spec", "nodeName")]
-        self.engine.upsert([orjson.dumps(one) for one in nodes], bound, cluster.engine_others())
+        self.engine.upsert([orjson.dumps(one) for one in cluster.nodes], bound, cluster.engine_others())
         for task, (home, _) in enumerate(residents):
             if home in self.ledger.number:
                 self.ledger.seat(self.tasks.kinds[task], self.ledger.number[home])
@@ -139,6 +138,9 @@ class _Search:
         taken = {name_of(one) for one in cluster.nodes}
         self._prefix = next(name for name in ("added", "added-too", "korch-added") if not any(one.startswith(f"{name}-") for one in taken))
         self._added: list[bytes] = []
+        # Where everything went in the trial with the fewest nodes of those that did.
+        self._placed: list[str] = []
+        self._placed_on = NODES_MAX + 1
         self.tried: dict[int, bool] = {}
 
     def fits(self, count: int) -> bool:
@@ -151,7 +153,16 @@ class _Search:
             engine.add_templates(self._templates)
             nodes = engine.play(self._kinds, self._names, seed=0)
             self.tried[count] = len(nodes) == len(self._kinds)
+            if self.tried[count] and count < self._placed_on:
+                self._placed_on, self._placed = count, nodes
         return self.tried[count]
+
+    def check(self, count: int) -> None:
+        """Book all placements of the smallest number that did. Raises OverCommitted when a node was given more than it has."""
+        assert count == self._placed_on, "the answer is a number that was tried"
+        ledger = _Trial(self._with(count), self._workload, self._policy).ledger
+        for kind, node in zip(self._kinds, self._placed, strict=True):
+            ledger.place(kind, ledger.number[node])
 
     def least(self) -> int:
         """Return the least number that the sums of the requests allow."""

@@ -8,7 +8,9 @@ profile without NodeResourcesFit) is found out by asking its engine, and not che
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import orjson
 
@@ -122,14 +124,17 @@ class Ledger:
             for index, amount in self.takes[template]:
                 level[index][node] += sign * amount
 
-    def may_have_room(self, template: int, node: int) -> bool:
-        """Return whether a task of the template would fit on the node if all tasks of lower priority were gone."""
-        if not self._by_level:
-            return all(self.used[index][node] + amount <= self.capacity[index][node] for index, amount in self.takes[template])
-        above = self._by_level[self._level[template] :]
-        return all(
-            sum(level[index][node] for level in above) + amount <= self.capacity[index][node] for index, amount in self.takes[template]
-        )
+    def may_have_room_on(self, template: int, nodes: Iterable[int]) -> bool:
+        """Return whether a task of the template would fit on any of the nodes if all tasks of lower priority were gone."""
+        stays = self._by_level[self._level[template] :] if self._by_level else (self.used,)
+        columns = [(self.capacity[index], amount, [used[index] for used in stays]) for index, amount in self.takes[template]]
+        for node in nodes:
+            for capacity, amount, used in columns:
+                if sum([one[node] for one in used], amount) > capacity[node]:
+                    break
+            else:
+                return True
+        return False
 
     def is_empty(self, node: int) -> bool:
         """Return whether no pod is on the node."""
@@ -153,18 +158,24 @@ class Ledger:
         asked = [
             sum(weight for template, weight in weights if any(i == index for i, _ in self.takes[template])) for index in range(len(free))
         ]
-        for node in range(0, len(self.is_up), -(-len(self.is_up) // FRAGMENTATION_NODES) or 1):
-            if not self.is_up[node]:
-                continue
-            left = [max(0, capacity[node] - used[node]) for capacity, used in zip(self.capacity, self.used, strict=True)]
+        for left, nodes in self._left().items():
             for index, amount in enumerate(left):
-                free[index] += amount
+                free[index] += nodes * amount
             for template, weight in weights:
                 takes = self.takes[template]
                 if any(left[index] < amount for index, amount in takes):
                     for index, _ in takes:
-                        lost[index] += weight * left[index]
+                        lost[index] += weight * (nodes * left[index])
         return [one / (total * part) if total and part else math.nan for one, total, part in zip(lost, free, asked, strict=True)]
+
+    def _left(self) -> Counter[tuple[int, ...]]:
+        """Return how many of the nodes that fragmentation looks at have so much left, by resource: many are alike."""
+        step = slice(None, None, -(-len(self.is_up) // FRAGMENTATION_NODES) or 1)
+        rows = zip(
+            zip(*(one[step] for one in self.capacity), strict=True), zip(*(one[step] for one in self.used), strict=True), strict=True
+        )
+        up = compress(rows, self.is_up[step])
+        return Counter(tuple(max(0, has - used) for has, used in zip(*row, strict=True)) for row in up)
 
     def _vector(self, wanted: dict[str, int]) -> tuple[tuple[int, int], ...]:
         return tuple((self._index[name], amount) for name, amount in ({PODS: 1} | wanted).items() if amount > 0 and name in self._index)

@@ -371,7 +371,7 @@ class Simulation:
         refusal = self._refusals.get(kind)
         if refusal is None:
             return True
-        return ClusterEvent.POD_GONE.may_help(refusal[0]) and any(self.ledger.may_have_room(kind, node) for node in nodes)
+        return ClusterEvent.POD_GONE.may_help(refusal[0]) and self.ledger.may_have_room_on(kind, nodes)
 
     def _wake(self, event: ClusterEvent, kinds: list[int]) -> None:
         """Give another try to one pod of each of these templates (the next follows when it gets a node) and to all that wait for
@@ -438,7 +438,7 @@ class Simulation:
         if kind not in self._parked or kind in self._refusals:
             return
         hope = self._hopes.get(kind)
-        if hope is not None and not any(self.ledger.may_have_room(kind, node) for node in hope[1]):
+        if hope is not None and not self.ledger.may_have_room_on(kind, hope[1]):
             self._refusals[kind] = hope[0]
         else:
             self._wake(ClusterEvent.NODE_ADD, [kind])

@@ -55,8 +55,8 @@ PRESSURES = (
 class Shape:
     """What a hollow node looks like. Delays are (least, most) seconds.
 
-    `address` and `pod_cidr` follow from the number at the end of the node's name when they are empty; `pod_cidr` counts only where no
-    controller gives the Node a range of its own.
+    `address` and `pod_cidr` follow from the number at the end of the node's name when they are empty. `pod_cidr` counts only where no
+    controller gives the Node a range of its own, unless the node `registers_pod_cidr`: then nobody has to give it one.
     """
 
     capacity: dict[str, str] = field(default_factory=lambda: {"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"})
@@ -64,6 +64,7 @@ class Shape:
     taints: tuple[Object, ...] = ()
     address: str = ""
     pod_cidr: str = ""
+    registers_pod_cidr: bool = False
     start_s: tuple[float, float] = (0.2, 1.5)
     stop_s: tuple[float, float] = (0.1, 2.0)
 
@@ -77,6 +78,8 @@ class HollowNode:
         self._client = client
         self._runtime = runtime
         self._random = runtime.rng.stream(f"hollow/{name}")
+        # The Node as it was when its status was found right, and until when that is enough.
+        self._right, self._right_until = b"", 0.0
         self.lease = NodeLease(client, name, runtime)
         self.pods = HollowPods(client, runtime, self)
 
@@ -109,14 +112,20 @@ class HollowNode:
             await asyncio.sleep(STATUS_PERIOD_S * (1 + 0.04 * self._random.random()))
 
     async def _report_once(self) -> None:
-        node = orjson.loads(await self._client.get(NODES, self.name))
+        raw = await self._client.get(NODES, self.name)
         now = self._runtime.clock.now()
+        if raw == self._right and now < self._right_until:
+            return
+        node = orjson.loads(raw)
         status = node.setdefault("status", {})
         heartbeat = (get_condition(node, "Ready") or {}).get("lastHeartbeatTime")
         changed = self._set_conditions(status, now)
         wanted = self._static_status()
         changed |= any(status.get(name) != value for name, value in wanted.items())
-        if changed or not heartbeat or now - parse_rfc3339(heartbeat) >= STATUS_REPORT_S:
+        report_at = parse_rfc3339(heartbeat) + STATUS_REPORT_S if heartbeat else now
+        if not changed and now < report_at:
+            self._right, self._right_until = raw, report_at
+        else:
             patch = {"status": wanted | {"conditions": status["conditions"]}}
             await self._client.patch(NODES, self.name, patch, subresource="status", patch_type="strategic")
 
@@ -129,13 +138,11 @@ class HollowNode:
             "kubernetes.io/arch": "amd64",
             "korch.dev/simulated": "true",
         }
-        return {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": self.name, "labels": labels | self.shape.labels},
-            "spec": {"taints": list(self.shape.taints)} if self.shape.taints else {},
-            "status": status,
-        }
+        spec: Object = {"taints": list(self.shape.taints)} if self.shape.taints else {}
+        if self.shape.registers_pod_cidr:
+            spec |= {"podCIDR": self.shape.pod_cidr, "podCIDRs": [self.shape.pod_cidr]}
+        metadata = {"name": self.name, "labels": labels | self.shape.labels}
+        return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec, "status": status}
 
     def _static_status(self) -> Object:
         return {

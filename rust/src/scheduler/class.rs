@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::columns::Columns;
+use super::columns::{Asked, score_column, score_columns};
 use super::framework::{Plugin, Rejection};
 use super::plugins::{
     image_locality, inter_pod_affinity, node_affinity, node_declared_features, node_name,
@@ -19,11 +19,10 @@ use super::pod::{Pod, Preference, Shape};
 use super::profile::{FitArgs, Profile, Strategy};
 use super::selector::Term;
 use super::shapes::ShapeId;
-use super::snapshot::{NO_SHAPE, Seat, Snapshot};
+use super::snapshot::{Change, NO_SHAPE, Seat, Snapshot};
+use super::verdicts::Verdicts;
 use super::wire::Toleration;
-
-/// What a node is worth that cannot take the pod.
-pub const NO: i32 = -1;
+use super::worths::{NO, Worths};
 
 /// All of a shape that the answers of `Fixed` depend on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -137,7 +136,11 @@ pub struct Class {
     pub shape: Arc<Shape>,
     pub fixed: Arc<Fixed>,
     /// The weighted sum of the scores that need no normalising, or `NO`. By rank.
-    pub base: Vec<i32>,
+    pub base: Worths,
+    /// `base` of the nodes that pods elsewhere let the pod on, and which word of theirs it stands for.
+    admitted: Option<(Worths, u64)>,
+    /// Why nodes refuse the pod by what they are and have, and how much of the log is in that.
+    verdicts: Option<(Verdicts, usize)>,
     pub spread: Option<pod_topology_spread::Spread>,
     pub inter_pod: Option<inter_pod_affinity::InterPod>,
     pub volumes: Option<Volumes>,
@@ -157,7 +160,9 @@ impl Class {
         let mut class = Class {
             shape,
             fixed,
-            base: Vec::new(),
+            base: Worths::default(),
+            admitted: None,
+            verdicts: None,
             spread: None,
             inter_pod: None,
             volumes: None,
@@ -185,18 +190,15 @@ impl Class {
             for change in news {
                 let rank = change.rank as usize;
                 if let Some(score) = score_column(&snapshot.columns, &asked, &self.fixed.fits, rank)
-                    && let Some(place) = self.base.get_mut(rank)
                 {
-                    *place = score;
+                    self.base.set(rank, score);
                 }
             }
         } else {
             for change in news {
                 let rank = change.rank as usize;
                 let score = self.local(snapshot, profile, rank);
-                if let Some(place) = self.base.get_mut(rank) {
-                    *place = score;
-                }
+                self.base.set(rank, score);
             }
         }
         if self.inter_pod.is_none() && snapshot.pods_with_terms() > 0 && uses_inter_pod(profile) {
@@ -214,6 +216,7 @@ impl Class {
             }
         }
         self.refresh();
+        self.admit(snapshot, profile, news);
     }
 
     fn refresh(&mut self) {
@@ -224,6 +227,7 @@ impl Class {
 
     fn count_all(&mut self, snapshot: &Snapshot, profile: &Profile) {
         self.matches.clear();
+        self.admitted = None;
         let spreads = profile.filters_with(Plugin::PodTopologySpread)
             || profile.weight(Plugin::PodTopologySpread) > 0;
         self.spread = if spreads {
@@ -305,6 +309,88 @@ impl Class {
         (spread, inter_pod)
     }
 
+    /// Return `base` with `NO` for every node that pods elsewhere keep the pod from. Volumes and nominations are not looked at.
+    pub fn admitted(&mut self, snapshot: &Snapshot, profile: &Profile) -> &Worths {
+        let word = self.word();
+        let (admitted, said) = self.admitted.take().unwrap_or_default();
+        let is_current = said == word && admitted.len() == self.base.len();
+        let admitted = if is_current {
+            admitted
+        } else {
+            let fits = self.mask(snapshot, profile);
+            let worths = self.base.iter().zip(&fits);
+            Worths::of(
+                worths
+                    .map(|(base, fit)| if *fit { *base } else { NO })
+                    .collect(),
+            )
+        };
+        &self.admitted.insert((admitted, word)).0
+    }
+
+    /// Return which nodes have room and are not forbidden by pods elsewhere, by rank.
+    pub fn mask(&self, snapshot: &Snapshot, profile: &Profile) -> Vec<bool> {
+        let mut fits: Vec<bool> = self.base.iter().map(|base| *base != NO).collect();
+        let (spreads, is_social) = self.is_social(profile);
+        if let Some(spread) = self.spread.as_ref().filter(|_| spreads) {
+            spread.mask(snapshot, &mut fits);
+        }
+        if let Some(inter_pod) = self.inter_pod.as_ref().filter(|_| is_social) {
+            inter_pod.mask(snapshot, &mut fits);
+        }
+        fits
+    }
+
+    /// Return why nodes refuse the pod, when neither pods elsewhere nor volumes or nominations count.
+    pub fn verdicts(&mut self, snapshot: &Snapshot, profile: &Profile) -> &Verdicts {
+        let end = snapshot.log().len();
+        let ask = |class: &Class, rank: usize| {
+            let seat = snapshot.seat(rank)?;
+            class.filter(snapshot, profile, rank, seat)
+        };
+        let known = self.verdicts.take();
+        let verdicts = if let Some((mut verdicts, seen)) =
+            known.filter(|(_, seen)| end - seen <= snapshot.len() / 3 + 8)
+        {
+            for change in snapshot.log().get(seen..).unwrap_or(&[]) {
+                let rank = change.rank as usize;
+                verdicts.set(rank, ask(self, rank));
+            }
+            verdicts
+        } else {
+            let mut verdicts = Verdicts::new(snapshot.len());
+            (0..snapshot.len()).for_each(|rank| verdicts.set(rank, ask(self, rank)));
+            verdicts
+        };
+        &self.verdicts.insert((verdicts, end)).0
+    }
+
+    /// Return a number that changes when pods elsewhere say something new about nodes that are not in the log.
+    fn word(&self) -> u64 {
+        let spread = self.spread.as_ref().map_or(0, |one| one.turns);
+        1 + spread + self.inter_pod.as_ref().map_or(0, |one| one.turns)
+    }
+
+    /// Bring `admitted` up to date with what happened on these nodes, or forget it.
+    fn admit(&mut self, snapshot: &Snapshot, profile: &Profile, news: &[Change]) {
+        let word = self.word();
+        let Some((mut admitted, _)) = self.admitted.take().filter(|(_, said)| *said == word) else {
+            return;
+        };
+        let (spreads, is_social) = self.is_social(profile);
+        for change in news {
+            let rank = change.rank as usize;
+            let base = self.base.get(rank).copied().unwrap_or(NO);
+            let spread = self.spread.as_ref().filter(|_| spreads);
+            let inter_pod = self.inter_pod.as_ref().filter(|_| is_social);
+            let fits = base != NO
+                && spread.is_none_or(|one| one.fits(snapshot, rank))
+                && inter_pod.is_none_or(|one| one.filter(snapshot, rank).is_none());
+            admitted.set(rank, if fits { base } else { NO });
+        }
+        self.admitted = Some((admitted, word));
+    }
+
     /// Return whether the columns hold all that a node's own part depends on.
     fn stands_in_columns(&self, snapshot: &Snapshot, profile: &Profile) -> bool {
         is_plain(snapshot, profile)
@@ -314,20 +400,24 @@ impl Class {
     }
 
     fn score_all(&mut self, snapshot: &Snapshot, profile: &Profile) {
-        if is_plain(snapshot, profile) {
-            self.base.resize(snapshot.len(), NO);
+        self.admitted = None;
+        let base = if is_plain(snapshot, profile) {
+            let mut base = std::mem::take(&mut self.base).into_vec();
+            base.resize(snapshot.len(), NO);
             let asked = Asked::new(profile, &self.shape);
-            score_columns(&snapshot.columns, &asked, &self.fixed.fits, &mut self.base);
-            self.finish_columns(snapshot, profile);
+            score_columns(&snapshot.columns, &asked, &self.fixed.fits, &mut base);
+            self.finish_columns(snapshot, profile, &mut base);
+            base
         } else {
-            self.base = (0..snapshot.len())
+            (0..snapshot.len())
                 .map(|rank| self.local(snapshot, profile, rank))
-                .collect();
-        }
+                .collect()
+        };
+        self.base = Worths::of(base);
     }
 
     /// Add what the columns do not hold.
-    fn finish_columns(&mut self, snapshot: &Snapshot, profile: &Profile) {
+    fn finish_columns(&self, snapshot: &Snapshot, profile: &Profile, base: &mut [i32]) {
         let by_image = if snapshot.has_images() {
             profile.weight(Plugin::ImageLocality)
         } else {
@@ -339,8 +429,7 @@ impl Class {
         if by_image == 0 && !has_ports && !has_scalars {
             return;
         }
-        for (base, seat) in self
-            .base
+        for (base, seat) in base
             .iter_mut()
             .zip(snapshot.seats())
             .filter(|(base, _)| **base >= 0)
@@ -611,141 +700,5 @@ pub fn own_score(
         }
         Plugin::ImageLocality => Some(image_locality::score(shape, &seat.images, snapshot.len())),
         _ => None,
-    }
-}
-
-/// What a pod asks for, ready for `score_columns`.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    cpu: f64,
-    memory: f64,
-    storage: f64,
-    scored_cpu: f64,
-    scored_memory: f64,
-    held_cpu: f64,
-    held_memory: f64,
-    fit_weight: i32,
-    balanced_weight: i32,
-}
-
-impl Asked {
-    fn new(profile: &Profile, shape: &Shape) -> Asked {
-        let requests = &shape.requests;
-        // Where nothing is asked for, nothing can be short, however full the node is.
-        let or_nothing = |amount: i64| {
-            if amount > 0 {
-                amount as f64
-            } else {
-                f64::NEG_INFINITY
-            }
-        };
-        let balances = node_resources_balanced_allocation::scores(&profile.balanced, shape);
-        Asked {
-            cpu: or_nothing(requests.wanted.milli_cpu),
-            memory: or_nothing(requests.wanted.memory),
-            storage: or_nothing(requests.wanted.ephemeral_storage),
-            scored_cpu: requests.scored.0 as f64,
-            scored_memory: requests.scored.1 as f64,
-            held_cpu: requests.held.milli_cpu as f64,
-            held_memory: requests.held.memory as f64,
-            fit_weight: profile.weight(Plugin::NodeResourcesFit) as i32,
-            balanced_weight: if balances {
-                profile.weight(Plugin::NodeResourcesBalancedAllocation) as i32
-            } else {
-                0
-            },
-        }
-    }
-}
-
-/// A node's numbers, as `Columns` has them.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    cpu_total: f64,
-    memory_total: f64,
-    cpu_used: f64,
-    memory_used: f64,
-    cpu_nonzero: f64,
-    memory_nonzero: f64,
-    storage_free: f64,
-    pods_free: f64,
-    balance: i32,
-    fits: bool,
-}
-
-/// NodeResourcesFit (LeastAllocated) and NodeResourcesBalancedAllocation over CPU and memory for one node.
-#[inline(always)]
-fn score_place(place: Place, asked: Asked) -> i32 {
-    let Place {
-        cpu_total,
-        memory_total,
-        ..
-    } = place;
-    let has_room = (asked.cpu <= cpu_total - place.cpu_used)
-        & (asked.memory <= memory_total - place.memory_used)
-        & (asked.storage <= place.storage_free)
-        & (place.pods_free >= 1.0)
-        & place.fits;
-    let cpu =
-        ((cpu_total - place.cpu_nonzero - asked.scored_cpu) * 100.0 / cpu_total).max(0.0) as i32;
-    let memory = ((memory_total - place.memory_nonzero - asked.scored_memory) * 100.0
-        / memory_total)
-        .max(0.0) as i32;
-    let cpu_share = ((place.cpu_used + asked.held_cpu) / cpu_total).min(1.0);
-    let memory_share = ((place.memory_used + asked.held_memory) / memory_total).min(1.0);
-    let after = ((1.0 - ((cpu_share - memory_share) / 2.0).abs()) * 100.0) as i32;
-    let score = asked.fit_weight * ((cpu + memory) / 2)
-        + asked.balanced_weight * (50 + (50 + after - place.balance) / 2);
-    if has_room { score } else { NO }
-}
-
-/// Score one node, or None when there is no such rank.
-fn score_column(columns: &Columns, asked: &Asked, fits: &[bool], rank: usize) -> Option<i32> {
-    let place = Place {
-        cpu_total: *columns.cpu_total.get(rank)?,
-        memory_total: *columns.memory_total.get(rank)?,
-        cpu_used: *columns.cpu_used.get(rank)?,
-        memory_used: *columns.memory_used.get(rank)?,
-        cpu_nonzero: *columns.cpu_nonzero.get(rank)?,
-        memory_nonzero: *columns.memory_nonzero.get(rank)?,
-        storage_free: *columns.storage_free.get(rank)?,
-        pods_free: *columns.pods_free.get(rank)?,
-        balance: *columns.balance.get(rank)?,
-        fits: *fits.get(rank)?,
-    };
-    Some(score_place(place, *asked))
-}
-
-/// Score all nodes at once.
-#[allow(
-    clippy::indexing_slicing,
-    reason = "all slices are cut to one length first, so that the loop has no bounds to check"
-)]
-fn score_columns(columns: &Columns, asked: &Asked, fits: &[bool], base: &mut [i32]) {
-    let n = base.len().min(fits.len()).min(columns.balance.len());
-    let (fits, base) = (&fits[..n], &mut base[..n]);
-    let (cpu_total, memory_total) = (&columns.cpu_total[..n], &columns.memory_total[..n]);
-    let (cpu_used, memory_used) = (&columns.cpu_used[..n], &columns.memory_used[..n]);
-    let (cpu_nonzero, memory_nonzero) = (&columns.cpu_nonzero[..n], &columns.memory_nonzero[..n]);
-    let (storage_free, pods_free, balance) = (
-        &columns.storage_free[..n],
-        &columns.pods_free[..n],
-        &columns.balance[..n],
-    );
-    let asked = *asked;
-    for i in 0..n {
-        let place = Place {
-            cpu_total: cpu_total[i],
-            memory_total: memory_total[i],
-            cpu_used: cpu_used[i],
-            memory_used: memory_used[i],
-            cpu_nonzero: cpu_nonzero[i],
-            memory_nonzero: memory_nonzero[i],
-            storage_free: storage_free[i],
-            pods_free: pods_free[i],
-            balance: balance[i],
-            fits: fits[i],
-        };
-        base[i] = score_place(place, asked);
     }
 }

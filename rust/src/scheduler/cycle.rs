@@ -6,20 +6,19 @@
 
 use std::collections::BTreeSet;
 
-use super::class::{Class, NO, counts_nominated};
+use super::class::{Class, counts_nominated};
 use super::diagnosis::Diagnosis;
-use super::framework::{Code, Plugin, Rejection, normalize_by_max};
+use super::framework::{Plugin, Rejection, normalize_by_max};
 use super::plugins::node_affinity::{self, Named};
 use super::plugins::{inter_pod_affinity, pod_topology_spread};
 use super::pod::Pod;
 use super::profile::Profile;
 use super::snapshot::Snapshot;
+use super::worths::{NO, Worths, heap_rank};
 
 /// Fewer nodes than this are all looked at.
 const MIN_FEASIBLE_NODES: usize = 100;
 const MIN_PERCENTAGE: usize = 5;
-/// How many nodes are looked at together.
-const BLOCK: usize = 64;
 
 /// What a cycle came to.
 #[derive(Debug)]
@@ -73,7 +72,8 @@ impl Cycle<'_> {
             };
         }
         if seed == 0 && self.is_local() {
-            return self.pick_by_base();
+            let winner = self.class.base.winner(*self.next_start);
+            return self.outcome(winner);
         }
         if seed == 0 && self.compares_nothing() {
             return self.pick_by_mask();
@@ -99,15 +99,9 @@ impl Cycle<'_> {
             return Err(Failure::default());
         }
         let refused = |plugin: Plugin, why: &Rejection| {
-            let mut diagnosis = Diagnosis {
-                nodes,
-                ..Diagnosis::default()
-            };
-            diagnosis.reject_all(plugin, why);
-            Failure {
-                diagnosis,
-                curable: Vec::new(),
-            }
+            let mut failure = Failure::of(nodes);
+            failure.diagnosis.reject_all(plugin, why);
+            failure
         };
         let names = if self.profile.filters_with(Plugin::NodeAffinity) {
             node_affinity::named(&self.class.shape)
@@ -173,13 +167,7 @@ impl Cycle<'_> {
         if !feasible.is_empty() {
             return Ok(feasible);
         }
-        let mut failure = Failure {
-            diagnosis: Diagnosis {
-                nodes,
-                ..Diagnosis::default()
-            },
-            curable: Vec::new(),
-        };
+        let mut failure = Failure::of(nodes);
         failure
             .diagnosis
             .narrowed_by(Plugin::NodeAffinity, nodes - ranks.len());
@@ -189,55 +177,31 @@ impl Cycle<'_> {
         Err(failure)
     }
 
-    /// Choose by the nodes' own parts among those that every filter lets through. Most blocks have no node of the top total and
-    /// are only counted.
+    /// Choose by the nodes' own parts among those that every filter lets through.
     fn pick_by_mask(&mut self) -> Outcome {
-        const BLOCK: usize = 64;
-        let fits = self.mask();
-        let worth: Vec<i32> = self
-            .class
-            .base
-            .iter()
-            .zip(&fits)
-            .map(|(base, fit)| if *fit { *base } else { NO })
-            .collect();
-        let best = worth.iter().copied().fold(NO, i32::max);
-        // All nodes are looked at, so that the next cycle starts where this one did.
-        if best == NO {
-            return Outcome::Unschedulable(self.diagnose(&Named::Every));
-        }
-        let first = (*self.next_start).min(worth.len());
-        let (before, after) = worth.split_at(first);
-        let (mut winner, mut key, mut position) = (0, (u64::MAX, u32::MAX), 0);
-        for (start, part) in [(first, after), (0, before)] {
-            for (at, block) in part.chunks(BLOCK).enumerate() {
-                let most = block.iter().copied().fold(NO, i32::max);
-                if most < best {
-                    position += block.iter().filter(|one| **one != NO).count();
-                    continue;
-                }
-                for (offset, one) in block.iter().enumerate() {
-                    let this = heap_rank(position);
-                    if *one == best && this < key {
-                        (winner, key) = (start + at * BLOCK + offset, this);
-                    }
-                    position += usize::from(*one != NO);
-                }
-            }
-        }
-        Outcome::Node(winner)
+        let winner = if self.class.volumes.is_none() && !self.snapshot.has_nominations() {
+            let admitted = self.class.admitted(self.snapshot, self.profile);
+            admitted.winner(*self.next_start)
+        } else {
+            let fits = self.mask();
+            let worths = self.class.base.iter().zip(&fits);
+            let worths = worths.map(|(base, fit)| if *fit { *base } else { NO });
+            Worths::of(worths.collect()).winner(*self.next_start)
+        };
+        self.outcome(winner)
+    }
+
+    /// All nodes are looked at, so that the next cycle starts where this one did.
+    fn outcome(&mut self, winner: Option<usize>) -> Outcome {
+        winner.map_or_else(
+            || Outcome::Unschedulable(self.diagnose(&Named::Every)),
+            Outcome::Node,
+        )
     }
 
     /// Return which nodes can take the pod, by rank.
     fn mask(&mut self) -> Vec<bool> {
-        let mut fits: Vec<bool> = self.class.base.iter().map(|base| *base != NO).collect();
-        let (spreads, is_social) = self.class.is_social(self.profile);
-        if let Some(spread) = self.class.spread.as_ref().filter(|_| spreads) {
-            spread.mask(self.snapshot, &mut fits);
-        }
-        if let Some(inter_pod) = self.class.inter_pod.as_ref().filter(|_| is_social) {
-            inter_pod.mask(self.snapshot, &mut fits);
-        }
+        let mut fits = self.class.mask(self.snapshot, self.profile);
         if self.class.volumes.is_some() {
             for (rank, fit) in fits.iter_mut().enumerate().filter(|(_, fit)| **fit) {
                 *fit = self.class.fits_volumes(self.snapshot, self.profile, rank);
@@ -271,10 +235,14 @@ impl Cycle<'_> {
 
     /// Return whether the nodes' own parts decide alone, all of them being looked at.
     fn is_local(&self) -> bool {
+        self.has_no_others() && self.compares_nothing()
+    }
+
+    /// Return whether the filters look at nothing but the node and what is on it.
+    fn has_no_others(&self) -> bool {
         self.class.is_social(self.profile) == (false, false)
             && self.class.volumes.is_none()
             && !self.snapshot.has_nominations()
-            && self.compares_nothing()
     }
 
     /// Return whether no score depends on what other nodes score, all of them being looked at.
@@ -289,57 +257,22 @@ impl Cycle<'_> {
             && wanted_nodes(self.profile.percentage, nodes) >= nodes
     }
 
-    /// Choose by the nodes' own parts. Nodes are taken in blocks: most have no node of the top total and are only counted.
-    fn pick_by_base(&mut self) -> Outcome {
-        let base = &self.class.base;
-        let best = base.iter().copied().fold(NO, i32::max);
-        // All nodes are looked at, so that the next cycle starts where this one did.
-        if best == NO {
-            return Outcome::Unschedulable(self.diagnose(&Named::Every));
-        }
-        let first = (*self.next_start).min(base.len());
-        let (before, after) = base.split_at(first);
-        let (mut winner, mut key, mut position) = (0, (u64::MAX, u32::MAX), 0);
-        for (start, part) in [(first, after), (0, before)] {
-            for (at, block) in part.chunks(BLOCK).enumerate() {
-                if block.iter().copied().fold(NO, i32::max) < best {
-                    position += block.iter().filter(|one| **one != NO).count();
-                    continue;
-                }
-                for (offset, one) in block.iter().enumerate() {
-                    if *one == best {
-                        let this = heap_rank(position);
-                        if this < key {
-                            (winner, key) = (start + at * BLOCK + offset, this);
-                        }
-                    }
-                    position += usize::from(*one != NO);
-                }
-            }
-        }
-        Outcome::Node(winner)
-    }
-
     /// Return the nodes that were found, in visiting order, and how many were refused on the way.
     fn feasible(&mut self) -> (Vec<u32>, usize) {
         let fits = self.mask();
         let wanted = wanted_nodes(self.profile.percentage, fits.len());
         let (before, after) = fits.split_at((*self.next_start).min(fits.len()));
-        let first = before.len();
-        let in_turn = after
-            .iter()
-            .enumerate()
-            .map(|(at, fit)| (first + at, *fit))
-            .chain(before.iter().copied().enumerate());
         let mut found = Vec::with_capacity(wanted.min(fits.len()));
         let mut rejected = 0;
-        for (rank, fit) in in_turn {
-            if !fit {
-                rejected += 1;
-            } else if found.len() == wanted {
-                break;
-            } else {
-                found.push(rank as u32);
+        'visit: for (start, part) in [(before.len(), after), (0, before)] {
+            for (at, fit) in part.iter().enumerate() {
+                if !fit {
+                    rejected += 1;
+                } else if found.len() == wanted {
+                    break 'visit;
+                } else {
+                    found.push((start + at) as u32);
+                }
             }
         }
         (found, rejected)
@@ -426,16 +359,14 @@ impl Cycle<'_> {
         found
     }
 
-    /// Ask every node, or each of those that the pod names, why not.
+    /// Ask every node, or each of those that the pod names, why not; where nothing but the node itself counts, those that changed since
+    /// it was asked last.
     pub fn diagnose(&mut self, names: &Named) -> Failure {
+        if matches!(names, Named::Every) && self.has_no_others() {
+            return self.class.verdicts(self.snapshot, self.profile).failure();
+        }
         let nodes = self.snapshot.len();
-        let mut failure = Failure {
-            diagnosis: Diagnosis {
-                nodes,
-                ..Diagnosis::default()
-            },
-            curable: Vec::new(),
-        };
+        let mut failure = Failure::of(nodes);
         let mut looked_at = 0;
         for (rank, seat) in self.snapshot.seats().iter().enumerate() {
             if matches!(names, Named::Only(names) if !names.contains(&seat.node.name)) {
@@ -486,9 +417,21 @@ impl Failure {
         waits_for.is_none_or(|rank| !self.curable.contains(&rank))
     }
 
+    /// Make a failure to be placed on any of so many nodes, without a reason yet.
+    pub fn of(nodes: usize) -> Failure {
+        let diagnosis = Diagnosis {
+            nodes,
+            ..Diagnosis::default()
+        };
+        Failure {
+            diagnosis,
+            curable: Vec::new(),
+        }
+    }
+
     fn add(&mut self, rank: usize, plugin: Plugin, why: &Rejection) {
-        self.diagnosis.reject(plugin, why);
-        if why.code == Code::Unschedulable {
+        self.diagnosis.reject(plugin, why, 1);
+        if why.is_curable() {
             self.curable.push(rank);
         }
     }
@@ -530,19 +473,6 @@ pub fn choose(totals: &[i64], seed: u64) -> usize {
     tied.get(draw).copied().unwrap_or(0)
 }
 
-/// Return a key that orders heap positions in pre-order: the path from the root, left before right, an ancestor before its descendants.
-fn heap_rank(position: usize) -> (u64, u32) {
-    let number = position as u64 + 1;
-    let depth = 63 - number.leading_zeros();
-    // The bits below the leading one are the path; moved to the top they compare like strings, shorter paths first when equal.
-    let path = if depth == 0 {
-        0
-    } else {
-        number << (64 - depth)
-    };
-    (path, depth)
-}
-
 /// Scatter a seed (splitmix64).
 fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -557,10 +487,6 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_first_in_preorder_over_a_binary_heap() {
-        // Heap positions 0..6 in pre-order: 0 1 3 4 2 5 6.
-        let mut order: Vec<usize> = (0..7).collect();
-        order.sort_by_key(|at| heap_rank(*at));
-        assert_eq!(order, [0, 1, 3, 4, 2, 5, 6]);
         for (totals, expected) in [
             (vec![1, 2, 2, 2], 1),
             (vec![1, 1, 2, 2], 3),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::framework::{Code, Plugin, Rejection};
+use super::framework::{Plugin, Rejection};
 
 #[derive(Debug, Clone, Default)]
 pub struct Diagnosis {
@@ -23,15 +23,19 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    pub fn reject(&mut self, plugin: Plugin, why: &Rejection) {
+    /// So many nodes refuse the pod for this.
+    pub fn reject(&mut self, plugin: Plugin, why: &Rejection, nodes: usize) {
+        if nodes == 0 {
+            return;
+        }
         self.plugins.insert(plugin);
-        self.reject_node(why);
+        self.reject_nodes(why, nodes);
     }
 
     /// Somebody outside the engine refuses a node.
     pub fn reject_outside(&mut self, by: &str, why: &Rejection) {
         self.outsiders.insert(by.to_string());
-        self.reject_node(why);
+        self.reject_nodes(why, 1);
     }
 
     /// Somebody outside the engine refuses the pod whatever the node.
@@ -42,10 +46,10 @@ impl Diagnosis {
         self.pre_filter = Some(words);
     }
 
-    fn reject_node(&mut self, why: &Rejection) {
-        self.unresolvable += usize::from(why.code == Code::UnschedulableAndUnresolvable);
+    fn reject_nodes(&mut self, why: &Rejection, nodes: usize) {
+        self.unresolvable += if why.is_curable() { 0 } else { nodes };
         for reason in &why.reasons {
-            self.count(reason.clone(), 1);
+            self.count(reason.clone(), nodes);
         }
     }
 

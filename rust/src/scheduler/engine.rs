@@ -326,7 +326,7 @@ impl Engine {
 
     /// Forget classes that were not used for long when there are many.
     fn make_room(&mut self) {
-        let most = (CLASS_BYTES_MAX / (self.snapshot.len() * 8 + 4096)).max(CLASSES_MIN);
+        let most = (CLASS_BYTES_MAX / (self.snapshot.len() * 16 + 4096)).max(CLASSES_MIN);
         if self.classes.len() > most {
             let mut ages: Vec<u64> = self.classes.values().map(|one| one.last_used).collect();
             let middle = ages.len() / 2;

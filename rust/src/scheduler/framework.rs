@@ -118,6 +118,11 @@ pub struct Rejection {
 }
 
 impl Rejection {
+    /// Return whether removing pods from the node could help.
+    pub fn is_curable(&self) -> bool {
+        self.code == Code::Unschedulable
+    }
+
     pub fn unschedulable(reason: &'static str) -> Rejection {
         Rejection {
             code: Code::Unschedulable,

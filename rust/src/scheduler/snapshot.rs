@@ -98,6 +98,8 @@ pub struct Snapshot {
     nominated: HashMap<String, String>,
     /// How many placed pods have inter-pod terms.
     with_terms: usize,
+    /// How many placed pods have each priority.
+    priorities: BTreeMap<i32, usize>,
     /// How many placed pods use each claim, by namespace and name.
     claim_users: HashMap<(String, String), usize>,
 }
@@ -165,6 +167,24 @@ impl Snapshot {
     pub fn claim_users(&self, namespace: &str, claim: &str) -> usize {
         let key = (namespace.to_string(), claim.to_string());
         self.claim_users.get(&key).copied().unwrap_or(0)
+    }
+
+    /// Return whether any placed pod has a lower priority.
+    pub fn has_less_important(&self, priority: i32) -> bool {
+        let lowest = self.priorities.first_key_value();
+        lowest.is_some_and(|(lowest, _)| *lowest < priority)
+    }
+
+    fn count_priority(&mut self, priority: i32, comes: bool) {
+        let pods = self.priorities.entry(priority).or_default();
+        *pods = if comes {
+            *pods + 1
+        } else {
+            pods.saturating_sub(1)
+        };
+        if *pods == 0 {
+            self.priorities.remove(&priority);
+        }
     }
 
     fn use_claims(&mut self, shape: &Shape, comes: bool) {
@@ -356,7 +376,10 @@ impl Snapshot {
         let before = std::mem::replace(&mut placed.pod, Arc::clone(&pod));
         placed.is_assumed = false;
         let shape = placed.shape;
-        if let Some(slot) = self.slots.get(&placed.node).copied() {
+        let node = placed.node.clone();
+        self.count_priority(before.priority, false);
+        self.count_priority(pod.priority, true);
+        if let Some(slot) = self.slots.get(&node).copied() {
             if let Some(seat) = self.seats.get_mut(slot) {
                 seat.leave(&before);
                 seat.pods.push((pod, shape));
@@ -394,6 +417,7 @@ impl Snapshot {
         self.shapes.release(placed.shape);
         self.with_terms -= usize::from(!placed.pod.shape.inter_pod.is_empty());
         self.use_claims(&placed.pod.shape, false);
+        self.count_priority(placed.pod.priority, false);
         match self.slots.get(&placed.node).copied() {
             Some(slot) => self.discharge(slot, &placed.pod, placed.shape),
             None => {
@@ -523,6 +547,7 @@ impl Snapshot {
         self.shapes.hold(shape);
         self.with_terms += usize::from(!pod.shape.inter_pod.is_empty());
         self.use_claims(&pod.shape, true);
+        self.count_priority(pod.priority, true);
         self.pods.insert(
             key,
             Placed {
@@ -762,6 +787,16 @@ impl Seat {
             } else {
                 self.ports.remove(port);
             }
+        }
+    }
+
+    /// Return the node as if so much were used there and nothing else; for filters that look at amounts alone.
+    pub fn with_amounts(&self, requested: Amounts, scalars: Scalars) -> Seat {
+        Seat {
+            node: Arc::clone(&self.node),
+            requested,
+            scalars,
+            ..Seat::default()
         }
     }
 

@@ -15,12 +15,16 @@ pub struct Topology {
     pub domain_of: Vec<u32>,
     /// How many domains there are; they are numbered from zero.
     pub len: usize,
+    /// Whether no node lacks the label.
+    pub has_every_node: bool,
+    /// Whether no domain has a second node, as with host names.
+    pub is_by_node: bool,
 }
 
 impl Topology {
     fn read<'a>(key: &str, nodes: impl Iterator<Item = &'a Node>) -> Topology {
         let mut numbers: HashMap<&'a str, u32> = HashMap::new();
-        let domain_of = nodes
+        let domain_of: Vec<u32> = nodes
             .map(|node| {
                 node.labels.get(key).map_or(NO_DOMAIN, |value| {
                     let next = u32::try_from(numbers.len()).unwrap_or(NO_DOMAIN);
@@ -28,8 +32,11 @@ impl Topology {
                 })
             })
             .collect();
+        let inside = domain_of.iter().filter(|one| **one != NO_DOMAIN).count();
         Topology {
             key: key.to_string(),
+            has_every_node: inside == domain_of.len(),
+            is_by_node: inside == numbers.len(),
             domain_of,
             len: numbers.len(),
         }

@@ -273,6 +273,27 @@ def test_every_node_gets_a_pod_network_of_its_own() -> None:
     simulate(story)
 
 
+def test_nodes_for_which_no_network_is_left_are_told_once_and_get_one_when_a_node_goes() -> None:
+    async def story(world: World) -> None:
+        config = ControllerConfig(cluster_cidr="10.244.0.0/23")
+        for number in range(4):
+            await world.make(NODES, {"metadata": {"name": f"n{number}"}, "spec": {}})
+        async with world.running(NodeIpamController(world.client, world.informers, world.runtime, config)):
+            await asyncio.sleep(100)
+            without = sorted(one["metadata"]["name"] for one in await world.all(NODES) if "podCIDR" not in one["spec"])
+            told = await world.all(EVENTS)
+            assert len(without) == 2
+            assert sorted((one["involvedObject"]["name"], one["reason"]) for one in told) == [(one, "CIDRNotAvailable") for one in without]
+            assert all(one.get("count") in (None, 1) for one in told)
+            gone = next(one["metadata"]["name"] for one in await world.all(NODES) if one["metadata"]["name"] not in without)
+            await world.delete(NODES, gone)
+            await asyncio.sleep(40)
+            left = [one["spec"].get("podCIDR", "") for one in await world.all(NODES)]
+            assert sorted(left) == ["", "10.244.0.0/24", "10.244.1.0/24"]
+
+    simulate(story)
+
+
 def test_pods_of_a_node_that_is_gone_are_failed_and_deleted_after_the_quarantine() -> None:
     async def story(world: World) -> None:
         await world.node("n1")

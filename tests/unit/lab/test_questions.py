@@ -6,12 +6,13 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.lab.worlds import budget, nodes, packed, pod, tasks
+from tests.unit.lab.worlds import Generous, budget, nodes, packed, pod, tasks
 
 from korch._core import native
 from korch.lab.cluster import Cluster
 from korch.lab.drain import Outcome, drain
 from korch.lab.fit import fewest_nodes, place_all
+from korch.lab.ledger import OverCommitted
 from korch.lab.machines import read_shape
 from korch.lab.policies import DEFAULT
 from korch.lab.source import BadInput
@@ -54,6 +55,17 @@ def test_the_policy_decides_what_fits():
 def test_no_more_nodes_are_needed_when_all_fit_already():
     found = fewest_nodes(nodes("2 x 4cpu,16Gi"), _each("3cpu", "3cpu"), read_shape("4cpu,16Gi"))
     assert (found.count, found.is_proved) == (0, True)
+
+
+def test_no_answer_rests_on_a_node_that_was_given_more_than_it_has():
+    few, many, generous = nodes("1 x 4cpu,64Gi"), _each(*["3cpu"] * 4), Generous("generous")
+    with pytest.raises(OverCommitted, match="node-0 has 4000 of cpu and was given 6000"):
+        place_all(few, many, generous)
+    with pytest.raises(OverCommitted, match="has 4000 of cpu and was given 6000"):
+        fewest_nodes(few, many, read_shape("4cpu,64Gi"), generous)
+    moved = Cluster(nodes("2 x 4cpu,64Gi").nodes, [pod("a", "node-0", "3"), pod("b", "node-1", "3")])
+    with pytest.raises(OverCommitted, match="node-1 has 4000 of cpu and was given 6000"):
+        drain(moved, ["node-0"], generous)
 
 
 def test_a_pod_that_fits_on_no_node_of_the_shape_ends_the_search():

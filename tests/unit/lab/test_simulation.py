@@ -6,7 +6,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.lab.worlds import nodes, packed, pod, story, tasks
+from tests.unit.lab.worlds import Generous, nodes, packed, pod, story, tasks
 
 from korch._core import native
 from korch.lab import export
@@ -117,6 +117,29 @@ def test_the_ledger_refuses_what_a_node_does_not_have():
     ledger.place(0, 0)
     with pytest.raises(OverCommitted, match="node node-0 has 4000 of cpu and was given 6000"):
         ledger.place(0, 0)
+
+
+@pytest.mark.parametrize("is_batched", [True, False])
+@pytest.mark.parametrize(
+    ("work", "given"),
+    [
+        pytest.param(tasks(*((f"t{at}", 0, None, "1cpu") for at in range(9))), 5000, id="together"),
+        pytest.param(tasks(*((f"t{at}", at, 6, "1cpu") for at in range(9))), 5000, id="churn"),
+        # The node has memory for two tasks: the third one takes the place of a less important one.
+        pytest.param(tasks(("a", 0, 90, "1cpu"), ("b", 0, 90, "1cpu"), ("c", 5, 9, "8cpu!5")), 9000, id="preemption"),
+    ],
+)
+def test_a_simulation_ends_as_soon_as_the_engine_gives_a_node_more_than_it_has(work: Workload, given: int, is_batched: bool):
+    memory = 2 if given == 9000 else 64
+    with pytest.raises(OverCommitted, match=f"node node-0 has 4000 of cpu and was given {given}"):
+        simulate(nodes(f"1 x 4cpu,{memory}Gi"), work, Generous("generous"), Options(is_batched=is_batched))
+
+
+def test_a_simulation_ends_when_a_node_that_came_back_is_given_more_than_it_has():
+    options = Options(failures=(Failure("node-0", 4, 3),))
+    work = tasks(("small", 0, 9, "1cpu"), ("big", 8, 9, "8cpu"))
+    with pytest.raises(OverCommitted, match="node node-0 has 4000 of cpu and was given 9000"):
+        simulate(nodes("1 x 4cpu,64Gi"), work, Generous("generous"), options)
 
 
 def test_a_policy_that_does_not_look_at_resources_is_found_out_and_told():

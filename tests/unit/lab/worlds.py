@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import orjson
+
+from korch._core import native
 from korch.lab.cluster import Cluster
 from korch.lab.machines import read_nodes
 from korch.lab.policies import Policy
@@ -50,3 +53,29 @@ def budget(name: str, labels: dict[str, str], allowed: int) -> Object:
 def story(run: Any) -> dict[str, tuple[float | None, float | None, str | None]]:
     """Return (start, end, node) of each task by name."""
     return {row[2]: (row[7], row[8], row[9]) for row in run.task_rows()}
+
+
+class Generous(Policy):
+    """A policy whose engine believes that a node has ten times as much CPU as it has."""
+
+    def engine(self) -> native.Scheduler:
+        return cast(native.Scheduler, _GenerousEngine(super().engine()))
+
+
+class _GenerousEngine:
+    def __init__(self, engine: native.Scheduler) -> None:
+        self._engine = engine
+
+    def upsert(self, nodes: list[bytes], *others: list[bytes]) -> None:
+        self._engine.upsert([_swollen(one) for one in nodes], *others)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+def _swollen(node: bytes) -> bytes:
+    has = orjson.loads(node)
+    # The probe, by which it is found out what a policy does not look at, stays as it is.
+    if has["metadata"]["name"].startswith(("node-", "added-")):
+        has["status"]["allocatable"]["cpu"] += "0"
+    return orjson.dumps(has)

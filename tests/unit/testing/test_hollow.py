@@ -15,22 +15,23 @@ from korch.api.gvk import LEASES, NODES, PODS
 from korch.client.protocol import DeleteOptions
 from korch.runtime.context import simulated
 from korch.testing.bare import BareClient
-from korch.testing.hollow import EXIT_CODE, RUN_SECONDS, HollowNode
+from korch.testing.hollow import EXIT_CODE, RUN_SECONDS, HollowNode, Shape
 from korch.testing.loop import SimLoop
 
 T = TypeVar("T")
 
 
-def simulate(story: Callable[[BareClient, HollowNode], Awaitable[T]], seed: int = 1) -> T:
-    """Run `story` beside one hollow node n1."""
+def simulate(story: Callable[[BareClient, HollowNode], Awaitable[T]], seed: int = 1, shape: Shape = Shape()) -> T:
+    """Run `story` beside one hollow node n1; it is given a pod range unless it brings its own."""
     runtime = simulated(seed)
 
     async def main() -> T:
         client = BareClient(runtime)
-        node = HollowNode(client, "n1", runtime)
+        node = HollowNode(client, "n1", runtime, shape=shape)
         living = asyncio.get_running_loop().create_task(node.run())
         await asyncio.sleep(1)
-        await client.patch(NODES, "n1", {"spec": {"podCIDR": "10.1.2.0/24"}})
+        if not shape.registers_pod_cidr:
+            await client.patch(NODES, "n1", {"spec": {"podCIDR": "10.1.2.0/24"}})
         try:
             return await story(client, node)
         finally:
@@ -51,6 +52,39 @@ def pod(name: str, *, policy: str = "Always", node: str = "n1", **annotations: s
 
 async def read(client: BareClient, name: str) -> dict[str, Any]:
     return orjson.loads(await client.get(PODS, name, namespace="d"))
+
+
+def test_a_node_may_bring_its_own_pod_range() -> None:
+    async def story(client: BareClient, node: HollowNode) -> None:
+        registered = orjson.loads(await client.get(NODES, "n1"))
+        assert registered["spec"] == {"podCIDR": "10.128.1.0/24", "podCIDRs": ["10.128.1.0/24"]}
+        await client.create(PODS, pod("a"), namespace="d")
+        await asyncio.sleep(3)
+        assert (await read(client, "a"))["status"]["podIP"] == "10.128.1.2"
+
+    simulate(story, shape=Shape(registers_pod_cidr=True))
+
+
+def test_a_node_that_somebody_calls_lost_says_that_it_is_ready_and_then_repeats_it_every_five_minutes() -> None:
+    async def story(client: BareClient, node: HollowNode) -> None:
+        async def heard() -> tuple[str, str]:
+            found = orjson.loads(await client.get(NODES, "n1"))
+            ready = next(one for one in found["status"]["conditions"] if one["type"] == "Ready")
+            return ready["status"], ready["lastHeartbeatTime"]
+
+        await asyncio.sleep(60)
+        first = await heard()
+        lost = [{"type": "Ready", "status": "Unknown", "lastHeartbeatTime": first[1]}]
+        await client.patch(NODES, "n1", {"status": {"conditions": lost}}, subresource="status", patch_type="strategic")
+        await asyncio.sleep(15)
+        second = await heard()
+        assert (first[0], second[0]) == ("True", "True") and second[1] > first[1]
+        await asyncio.sleep(250)
+        assert await heard() == second
+        await asyncio.sleep(60)
+        assert (await heard())[1] > second[1]
+
+    simulate(story)
 
 
 def test_a_node_registers_ready_and_renews_its_lease() -> None:

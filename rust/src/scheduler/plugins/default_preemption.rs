@@ -12,10 +12,14 @@ use std::sync::Arc;
 use crate::scheduler::class::Class;
 use crate::scheduler::diagnosis::histogram;
 use crate::scheduler::framework::Plugin;
-use crate::scheduler::pod::Pod;
-use crate::scheduler::profile::Profile;
+use crate::scheduler::plugins::node_resources_fit;
+use crate::scheduler::pod::{Pod, Shape};
+use crate::scheduler::profile::{FitArgs, Profile};
+use crate::scheduler::requests::{Amounts, Scalars};
 use crate::scheduler::shapes::ShapeId;
 use crate::scheduler::snapshot::{Seat, Snapshot};
+
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// A node and the pods that would have to go, the most important first.
 #[derive(Debug, Clone)]
@@ -55,31 +59,40 @@ pub fn preempt(
     let mut best: Option<Candidate> = None;
     let mut reasons: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
     let mut told = 0;
+    let mut tell = |words: Vec<Cow<'static, str>>, nodes: usize| {
+        told += nodes;
+        for word in words {
+            *reasons.entry(word).or_default() += nodes;
+        }
+    };
+    // Where all pods are as important as this one there is nothing to look for.
+    let curable = if snapshot.has_less_important(pod.priority) {
+        curable
+    } else {
+        tell(vec![Cow::Borrowed(NO_VICTIMS)], curable.len());
+        &[]
+    };
     let is_plain = is_plain(snapshot, profile, class);
-    let mut trial = PlainTrial::default();
+    let mut trial = PlainTrial::new(profile, &class.shape);
     for &rank in curable {
         let waits = snapshot.has_nominations() && !snapshot.nominated_to(rank).is_empty();
         let by_numbers = is_plain && !waits && class.fixed.fits.get(rank).copied().unwrap_or(false);
-        let freed = snapshot
-            .seat(rank)
-            .filter(|seat| by_numbers && trial.frees(class, pod, seat));
-        if let Some(seat) = freed {
-            if best
-                .as_ref()
-                .is_none_or(|best| trial.harm(seat) <= harm(best))
-            {
-                keep_better(&mut best, trial.candidate(rank, seat));
+        let found = match snapshot.seat(rank).filter(|_| by_numbers) {
+            None => victims_on(snapshot, profile, class, pod, rank).map(Some),
+            Some(seat) => trial.free(pod, seat).map(|()| {
+                let is_worse = best
+                    .as_ref()
+                    .is_some_and(|best| trial.harm(seat) > harm(best));
+                (!is_worse).then(|| trial.candidate(rank, seat))
+            }),
+        };
+        match found {
+            Ok(candidate) => {
+                candidate
+                    .into_iter()
+                    .for_each(|one| keep_better(&mut best, one));
             }
-            continue;
-        }
-        match victims_on(snapshot, profile, class, pod, rank) {
-            Ok(candidate) => keep_better(&mut best, candidate),
-            Err(words) => {
-                told += 1;
-                for word in words {
-                    *reasons.entry(word).or_default() += 1;
-                }
-            }
+            Err(words) => tell(words, 1),
         }
     }
     if let Some(best) = best {
@@ -147,14 +160,13 @@ fn waits_for_victims(snapshot: &Snapshot, pod: &Pod) -> bool {
     })
 }
 
-/// Return whether nothing but CPU, memory, storage and the number of pods decides.
+/// Return whether nothing but resources and the number of pods decides.
 fn is_plain(snapshot: &Snapshot, profile: &Profile, class: &Class) -> bool {
     let shape = &class.shape;
     class.is_social(profile) == (false, false)
         && snapshot.cluster.budgets.is_empty()
         && shape.host_ports.is_empty()
         && shape.volumes.is_empty()
-        && shape.requests.wanted_scalars.is_empty()
         && profile.filters_with(Plugin::NodeResourcesFit)
 }
 
@@ -165,29 +177,57 @@ fn keep_better(best: &mut Option<Candidate>, candidate: Candidate) {
 }
 
 /// A trial by numbers alone, which keeps its room from node to node. Pods are named by their place on the node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PlainTrial {
+    shape: Arc<Shape>,
+    fit: FitArgs,
+    /// Scalar resources that the pod wants and the profile looks at.
+    scalars: Vec<String>,
     potential: Vec<usize>,
     victims: Vec<usize>,
+    used: Amounts,
+    /// By scalar resource.
+    used_scalars: Vec<i64>,
 }
 
 impl PlainTrial {
-    /// Find the pods that have to go for the pod to fit; false when there are none or it does not fit even without them.
-    fn frees(&mut self, class: &Class, pod: &Pod, seat: &Seat) -> bool {
-        let (wanted, total) = (class.shape.requests.wanted, seat.node.allocatable);
-        let mut used = seat.requested;
+    fn new(profile: &Profile, shape: &Arc<Shape>) -> PlainTrial {
+        let wanted = shape.requests.wanted_scalars.keys();
+        PlainTrial {
+            shape: Arc::clone(shape),
+            fit: profile.fit.clone(),
+            scalars: wanted
+                .filter(|name| !node_resources_fit::is_ignored(&profile.fit, name))
+                .cloned()
+                .collect(),
+            potential: Vec::new(),
+            victims: Vec::new(),
+            used: Amounts::default(),
+            used_scalars: Vec::new(),
+        }
+    }
+
+    /// Find the pods that have to go for the pod to fit, or say why that does not help.
+    fn free(&mut self, pod: &Pod, seat: &Seat) -> Result<(), Vec<Cow<'static, str>>> {
+        self.used = seat.requested;
+        let used = self.scalars.iter().map(|name| amount(&seat.scalars, name));
+        self.used_scalars = used.collect();
         self.potential.clear();
         self.victims.clear();
         for (at, (other, _)) in seat.pods.iter().enumerate() {
             if other.priority < pod.priority {
                 self.potential.push(at);
-                used.subtract(other.shape.requests.held);
+                self.discharge(other);
             }
         }
-        if self.potential.is_empty() || !used.leaves_room_for(&wanted, &total) {
-            return false;
+        if self.potential.is_empty() {
+            return Err(vec![Cow::Borrowed(NO_VICTIMS)]);
         }
-        self.potential.sort_by(
+        if !self.has_room(seat) {
+            return Err(self.words(seat));
+        }
+        let mut potential = std::mem::take(&mut self.potential);
+        potential.sort_by(
             |one, other| match (seat.pods.get(*one), seat.pods.get(*other)) {
                 (Some((one_pod, _)), Some((other_pod, _))) => {
                     by_importance((one_pod, *one), (other_pod, *other))
@@ -195,19 +235,56 @@ impl PlainTrial {
                 _ => Ordering::Equal,
             },
         );
-        for at in &self.potential {
+        for at in &potential {
             let Some((other, _)) = seat.pods.get(*at) else {
                 continue;
             };
-            let mut with = used;
-            with.add(other.shape.requests.held);
-            if with.leaves_room_for(&wanted, &total) {
-                used = with;
-            } else {
+            self.charge(other);
+            if !self.has_room(seat) {
+                self.discharge(other);
                 self.victims.push(*at);
             }
         }
-        !self.victims.is_empty()
+        self.potential = potential;
+        if self.victims.is_empty() {
+            return Err(no_victim_needed(seat));
+        }
+        Ok(())
+    }
+
+    fn charge(&mut self, other: &Pod) {
+        let requests = &other.shape.requests;
+        self.used.add(requests.held);
+        for (name, used) in self.scalars.iter().zip(&mut self.used_scalars) {
+            *used += amount(&requests.held_scalars, name);
+        }
+    }
+
+    fn discharge(&mut self, other: &Pod) {
+        let requests = &other.shape.requests;
+        self.used.subtract(requests.held);
+        for (name, used) in self.scalars.iter().zip(&mut self.used_scalars) {
+            *used -= amount(&requests.held_scalars, name);
+        }
+    }
+
+    fn has_room(&self, seat: &Seat) -> bool {
+        let requests = &self.shape.requests;
+        let mut scalars = self.scalars.iter().zip(&self.used_scalars);
+        self.used
+            .leaves_room_for(&requests.wanted, &seat.node.allocatable)
+            && scalars.all(|(name, used)| {
+                amount(&requests.wanted_scalars, name) <= amount(&seat.node.scalars, name) - used
+            })
+    }
+
+    /// Return what NodeResourcesFit says about what is in use now.
+    fn words(&self, seat: &Seat) -> Vec<Cow<'static, str>> {
+        let names = self.scalars.iter().cloned();
+        let scalars = names.zip(self.used_scalars.iter().copied()).collect();
+        let left = seat.with_amounts(self.used, scalars);
+        let why = node_resources_fit::filter(&self.fit, &self.shape, &left);
+        why.map_or_else(Vec::new, |why| why.reasons)
     }
 
     fn pods<'a>(&'a self, seat: &'a Seat) -> impl Iterator<Item = &'a Arc<Pod>> {
@@ -238,6 +315,16 @@ impl PlainTrial {
     }
 }
 
+fn amount(scalars: &Scalars, name: &str) -> i64 {
+    scalars.get(name).copied().unwrap_or(0)
+}
+
+fn no_victim_needed(seat: &Seat) -> Vec<Cow<'static, str>> {
+    let name = &seat.node.name;
+    let words = format!("expected at least one victim pod on node \"{name}\"");
+    vec![Cow::Owned(words)]
+}
+
 /// Return the pods that must go from the node, or why that does not help.
 fn victims_on(
     snapshot: &Snapshot,
@@ -256,9 +343,7 @@ fn victims_on(
         .map(|(at, (other, shape))| (Arc::clone(other), *shape, at))
         .collect();
     if potential.is_empty() {
-        return Err(vec![Cow::Borrowed(
-            "No preemption victims found for incoming pod",
-        )]);
+        return Err(vec![Cow::Borrowed(NO_VICTIMS)]);
     }
     let mut trial = Trial {
         snapshot,
@@ -301,10 +386,7 @@ fn victims_on(
         victims.sort_by(by_importance_of_seated);
     }
     if victims.is_empty() {
-        return Err(vec![Cow::Owned(format!(
-            "expected at least one victim pod on node \"{}\"",
-            seat.node.name
-        ))]);
+        return Err(no_victim_needed(seat));
     }
     Ok(Candidate {
         rank,

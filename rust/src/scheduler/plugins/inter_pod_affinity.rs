@@ -37,6 +37,8 @@ pub struct InterPod {
     /// Pods that do not want a pod of this class, by the topology of their term.
     unwelcoming: Vec<Table>,
     score: Vec<Table>,
+    /// How often the word on nodes changed other than the node on which a pod came or went.
+    pub turns: u64,
 }
 
 /// What one pod of another shape counts for.
@@ -92,6 +94,7 @@ impl InterPod {
             unwanted: Vec::new(),
             unwelcoming: Vec::new(),
             score: Vec::new(),
+            turns: 0,
         };
         state.matches_itself = state.wants(shape);
         for term in &terms.required {
@@ -175,14 +178,18 @@ impl InterPod {
     pub fn apply(&mut self, snapshot: &Snapshot, matches: &Matches, rank: usize, delta: i64) {
         if matches.is_wanted {
             for table in &mut self.wanted {
-                table.add(snapshot, rank, delta);
+                let was_none = table.total == 0;
+                let turned = table.add(snapshot, rank, delta);
+                self.turns += u64::from(turned || was_none != (table.total == 0));
             }
         }
         for topology in &matches.unwanted {
-            table(snapshot, &mut self.unwanted, *topology).add(snapshot, rank, delta);
+            let table = table(snapshot, &mut self.unwanted, *topology);
+            self.turns += u64::from(table.add(snapshot, rank, delta));
         }
         for topology in &matches.unwelcoming {
-            table(snapshot, &mut self.unwelcoming, *topology).add(snapshot, rank, delta);
+            let table = table(snapshot, &mut self.unwelcoming, *topology);
+            self.turns += u64::from(table.add(snapshot, rank, delta));
         }
         for (topology, weight) in &matches.score {
             table(snapshot, &mut self.score, *topology).add(snapshot, rank, delta * weight);
@@ -311,15 +318,19 @@ pub fn normalize(scores: &mut [i64]) {
 }
 
 impl Table {
-    fn add(&mut self, snapshot: &Snapshot, rank: usize, delta: i64) {
-        let domain = snapshot
-            .topologies
-            .get(self.topology)
-            .and_then(|all| all.domain(rank));
-        if let Some(count) = domain.and_then(|domain| self.by_domain.get_mut(domain)) {
-            *count += delta;
-            self.total += delta;
-        }
+    /// Return whether other nodes of the domain have now something where there was nothing, or the other way round.
+    fn add(&mut self, snapshot: &Snapshot, rank: usize, delta: i64) -> bool {
+        let Some(topology) = snapshot.topologies.get(self.topology) else {
+            return false;
+        };
+        let domain = topology.domain(rank);
+        let Some(count) = domain.and_then(|domain| self.by_domain.get_mut(domain)) else {
+            return false;
+        };
+        let had_any = *count > 0;
+        *count += delta;
+        self.total += delta;
+        had_any != (*count > 0) && !topology.is_by_node
     }
 
     fn at(&self, snapshot: &Snapshot, rank: usize) -> Option<i64> {

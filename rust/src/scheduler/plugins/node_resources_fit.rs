@@ -85,7 +85,11 @@ fn scalar(seat: &Seat, name: &str) -> (i64, i64) {
     (read(&seat.node.scalars), read(&seat.scalars))
 }
 
-fn is_ignored(args: &FitArgs, name: &str) -> bool {
+/// Return whether the profile says not to look at the resource.
+pub fn is_ignored(args: &FitArgs, name: &str) -> bool {
+    if args.ignored_resources.is_empty() && args.ignored_groups.is_empty() {
+        return false;
+    }
     let group = name.split('/').next().unwrap_or("");
     is_extended(name)
         && (args.ignored_resources.contains(name) || args.ignored_groups.contains(group))

@@ -11,7 +11,7 @@ use crate::scheduler::node::Node;
 use crate::scheduler::pod::{Shape, SpreadConstraint};
 use crate::scheduler::profile::Profile;
 use crate::scheduler::snapshot::Snapshot;
-use crate::scheduler::topology::HOSTNAME;
+use crate::scheduler::topology::{HOSTNAME, Topology};
 
 const MISMATCH: &str = "node(s) didn't match pod topology spread constraints";
 const MISSING_LABEL: &str =
@@ -24,6 +24,8 @@ pub struct Spread {
     soft: Vec<Counted>,
     /// Nodes that lack one of the labels are not scored. The built-in constraints do not ask for that.
     needs_all_labels: bool,
+    /// How often the word on nodes changed other than the node on which a pod came or went.
+    pub turns: u64,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ struct Counted {
     self_match: i64,
     /// None when the counts changed since it was found.
     minimum: Option<i64>,
+    /// `limit` as of the last `refresh`.
+    last_limit: i64,
 }
 
 /// Which constraints of a class a pod of another shape counts for: one bit each.
@@ -92,6 +96,7 @@ impl Spread {
             hard: count(true, &hard_keys),
             soft: count(false, &soft_keys),
             needs_all_labels,
+            turns: 0,
         };
         for (rank, seat) in snapshot.seats().iter().enumerate() {
             for (id, pods) in &seat.shapes {
@@ -134,7 +139,7 @@ impl Spread {
         ] {
             for (at, one) in all.iter_mut().enumerate() {
                 if bits & (1 << at.min(63)) != 0 {
-                    one.apply(snapshot, rank, delta);
+                    self.turns += u64::from(one.apply(snapshot, rank, delta));
                 }
             }
         }
@@ -150,7 +155,7 @@ impl Spread {
     ) {
         for (at, one) in self.hard.iter_mut().enumerate() {
             if matches.what_if & (1 << at.min(63)) != 0 {
-                one.apply(snapshot, rank, delta);
+                self.turns += u64::from(one.apply(snapshot, rank, delta));
             }
         }
     }
@@ -173,6 +178,8 @@ impl Spread {
                     .zip(&one.is_domain)
                     .filter(|(_, exists)| **exists);
                 one.minimum = Some(existing.map(|(count, _)| *count).min().unwrap_or(0));
+                let limit = one.limit();
+                self.turns += u64::from(limit != std::mem::replace(&mut one.last_limit, limit));
             }
         }
     }
@@ -194,55 +201,63 @@ impl Spread {
     }
 
     pub fn filter(&self, snapshot: &Snapshot, rank: usize) -> Option<Rejection> {
-        for one in &self.hard {
-            let Some(domain) = snapshot
-                .topologies
-                .get(one.topology)
-                .and_then(|all| all.domain(rank))
-            else {
-                return Some(Rejection::unresolvable(MISSING_LABEL));
-            };
-            if one.by_domain.get(domain).copied().unwrap_or(0) > one.limit() {
-                return Some(Rejection::unschedulable(MISMATCH));
-            }
-        }
-        None
+        self.hard
+            .iter()
+            .find_map(|one| match one.allows(snapshot, rank) {
+                None => Some(Rejection::unresolvable(MISSING_LABEL)),
+                Some(false) => Some(Rejection::unschedulable(MISMATCH)),
+                Some(true) => None,
+            })
+    }
+
+    /// Return what `filter` says, without the reason.
+    pub fn fits(&self, snapshot: &Snapshot, rank: usize) -> bool {
+        let mut hard = self.hard.iter();
+        hard.all(|one| one.allows(snapshot, rank) == Some(true))
     }
 
     /// Return the raw score of each feasible node, and -1 for those that are not scored.
     pub fn score(&self, snapshot: &Snapshot, feasible: &[u32]) -> Vec<i64> {
+        let ignored = self.ignored(snapshot, feasible);
         let mut sums = vec![0.0_f64; feasible.len()];
-        let mut is_ignored = vec![false; feasible.len()];
-        if self.needs_all_labels {
-            for one in &self.soft {
-                let domains = snapshot
-                    .topologies
-                    .get(one.topology)
-                    .map_or(&[][..], |all| &all.domain_of);
-                for (ignored, rank) in is_ignored.iter_mut().zip(feasible) {
-                    *ignored |= domains
-                        .get(*rank as usize)
-                        .is_none_or(|domain| *domain == u32::MAX);
-                }
-            }
-        }
         for one in &self.soft {
-            one.add_scores(snapshot, feasible, &is_ignored, &mut sums);
+            one.add_scores(snapshot, feasible, ignored.as_deref(), &mut sums);
         }
-        let scored = sums.into_iter().zip(is_ignored);
-        scored
-            .map(|(sum, ignored)| if ignored { -1 } else { round(sum) })
-            .collect()
+        match ignored {
+            None => sums.into_iter().map(round).collect(),
+            Some(ignored) => sums
+                .into_iter()
+                .zip(ignored)
+                .map(|(sum, ignored)| if ignored { -1 } else { round(sum) })
+                .collect(),
+        }
+    }
+
+    /// Return which feasible nodes are not scored because they lack a label, or None when no node lacks any.
+    fn ignored(&self, snapshot: &Snapshot, feasible: &[u32]) -> Option<Vec<bool>> {
+        let topologies = self
+            .soft
+            .iter()
+            .filter_map(|one| snapshot.topologies.get(one.topology));
+        let lacking: Vec<&Topology> = topologies.filter(|one| !one.has_every_node).collect();
+        if !self.needs_all_labels || lacking.is_empty() {
+            return None;
+        }
+        let is_ignored = |rank: &u32| {
+            let mut domains = lacking.iter().map(|one| one.domain(*rank as usize));
+            domains.any(|domain| domain.is_none())
+        };
+        Some(feasible.iter().map(is_ignored).collect())
     }
 }
 
 /// Bring raw scores into 0..=100: the fewer pods the better, and nothing for nodes that are not scored.
 pub fn normalize(scores: &mut [i64]) {
-    let scored = || scores.iter().copied().filter(|score| *score >= 0);
-    let (least, most) = (
-        scored().min().unwrap_or(i64::MAX),
-        scored().max().unwrap_or(0),
-    );
+    let (mut least, mut most) = (i64::MAX, 0);
+    for score in scores.iter().filter(|score| **score >= 0) {
+        least = least.min(*score);
+        most = most.max(*score);
+    }
     replace_each(scores, |raw| match (raw, most) {
         (..0, _) => 0,
         (_, 0) => MAX_NODE_SCORE,
@@ -291,25 +306,36 @@ impl Counted {
             counts_by_rank,
             self_match: i64::from(constraint.selector.matches(&shape.labels)),
             minimum: None,
+            last_limit: i64::MIN,
             constraint: constraint.clone(),
         })
     }
 
-    fn apply(&mut self, snapshot: &Snapshot, rank: usize, delta: i64) {
+    /// Return whether other nodes of the domain may take now what they could not, or the other way round, by the last limit.
+    fn apply(&mut self, snapshot: &Snapshot, rank: usize, delta: i64) -> bool {
         if let Some(count) = self.by_rank.get_mut(rank) {
             *count += delta;
         }
         if !self.is_eligible.get(rank).copied().unwrap_or(false) {
-            return;
+            return false;
         }
-        let domain = snapshot
-            .topologies
-            .get(self.topology)
-            .and_then(|all| all.domain(rank));
-        if let Some(count) = domain.and_then(|domain| self.by_domain.get_mut(domain)) {
-            *count += delta;
-            self.minimum = None;
-        }
+        let Some(topology) = snapshot.topologies.get(self.topology) else {
+            return false;
+        };
+        let domain = topology.domain(rank);
+        let Some(count) = domain.and_then(|domain| self.by_domain.get_mut(domain)) else {
+            return false;
+        };
+        let was_allowed = *count <= self.last_limit;
+        *count += delta;
+        self.minimum = None;
+        was_allowed != (*count <= self.last_limit) && !topology.is_by_node
+    }
+
+    /// Return whether one more may be in the node's domain, or None when it is in none.
+    fn allows(&self, snapshot: &Snapshot, rank: usize) -> Option<bool> {
+        let domain = snapshot.topologies.get(self.topology)?.domain(rank)?;
+        Some(self.by_domain.get(domain).copied().unwrap_or(0) <= self.limit())
     }
 
     /// Return how many matching pods a domain may have for one more to be allowed.
@@ -326,22 +352,16 @@ impl Counted {
         &self,
         snapshot: &Snapshot,
         feasible: &[u32],
-        is_ignored: &[bool],
+        ignored: Option<&[bool]>,
         sums: &mut [f64],
     ) {
         let Some(topology) = snapshot.topologies.get(self.topology) else {
             return;
         };
         let skew = (self.constraint.max_skew - 1) as f64;
-        let scored = || {
-            feasible
-                .iter()
-                .zip(is_ignored)
-                .filter(|(_, ignored)| !**ignored)
-                .map(|(rank, _)| *rank as usize)
-        };
         if self.counts_by_rank {
-            let weight = go_log((scored().count() + 2) as f64);
+            let left_out = ignored.map_or(0, |all| all.iter().filter(|one| **one).count());
+            let weight = go_log((feasible.len() - left_out + 2) as f64);
             for (sum, rank) in sums.iter_mut().zip(feasible) {
                 if topology.domain(*rank as usize).is_some() {
                     *sum += self.by_rank.get(*rank as usize).copied().unwrap_or(0) as f64 * weight
@@ -350,18 +370,7 @@ impl Counted {
             }
             return;
         }
-        let mut seen = vec![false; topology.len];
-        let mut lacking = 0;
-        for rank in scored() {
-            match topology
-                .domain(rank)
-                .and_then(|domain| seen.get_mut(domain))
-            {
-                Some(seen) => *seen = true,
-                None => lacking = 1,
-            }
-        }
-        let size = seen.iter().filter(|seen| **seen).count() + lacking;
+        let size = domains_of(topology, feasible, ignored);
         let weight = go_log((size + 2) as f64);
         let by_domain: Vec<f64> = self
             .by_domain
@@ -379,6 +388,28 @@ impl Counted {
             }
         }
     }
+}
+
+/// Return in how many domains the nodes are that are scored; those without the label count as one.
+fn domains_of(topology: &Topology, feasible: &[u32], ignored: Option<&[bool]>) -> usize {
+    if ignored.is_none() && feasible.len() == topology.domain_of.len() {
+        return topology.len + usize::from(!topology.has_every_node);
+    }
+    let mut seen = vec![false; topology.len];
+    let mut lacking = 0;
+    for (at, rank) in feasible.iter().enumerate() {
+        if ignored.is_some_and(|all| all.get(at) == Some(&true)) {
+            continue;
+        }
+        match topology
+            .domain(*rank as usize)
+            .and_then(|domain| seen.get_mut(domain))
+        {
+            Some(seen) => *seen = true,
+            None => lacking = 1,
+        }
+    }
+    seen.iter().filter(|seen| **seen).count() + lacking
 }
 
 /// Return whether pods on the node count for the constraint.
