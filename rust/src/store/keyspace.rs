@@ -370,6 +370,12 @@ impl Restoring {
         self.history.push((modified, sub, Change { new, old }));
     }
 
+    /// The newest revision added, 0 without any.
+    pub(crate) fn newest(&self) -> u64 {
+        let revisions = self.history.iter().map(|(modified, ..)| *modified);
+        revisions.max().unwrap_or(0)
+    }
+
     /// The key space at revision `applied` with compaction floor `floor`, and `leases`: ids, and seconds to live.
     pub(crate) fn finish(mut self, leases: &[(i64, i64)], floor: u64, applied: u64) -> Keyspace {
         let mut keys = Keyspace {

@@ -397,7 +397,7 @@ fn undecodable(name: &str, offset: u64) -> StoreError {
     damaged(name, offset, "an object does not decode")
 }
 
-fn damaged(name: &str, offset: u64, reason: &str) -> StoreError {
+pub(crate) fn damaged(name: &str, offset: u64, reason: &str) -> StoreError {
     match corrupt(name, offset as usize, reason) {
         StoreError::Corrupt {
             file,
