@@ -27,4 +27,3 @@ if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
   "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --no-build-isolation -e agent
   echo "$wanted" > "$stamp"
 fi
-"$VENV/bin/python" scripts/clients.py

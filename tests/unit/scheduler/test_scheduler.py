@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 import pytest
+from scheduler_world import node_of, pod, scheduling, until
 
 from korch.api.errors import NotFound
 from korch.api.gvk import EVENTS, NODES, PODS, SERVICES, ResourceRef
@@ -48,14 +47,6 @@ async def add_pod(client: BareClient, name: str, *, cpu: str = "1", **spec: Any)
     await client.create(PODS, pod, namespace="d")
 
 
-async def pod(client: BareClient, name: str) -> dict[str, Any]:
-    return orjson.loads(await client.get(PODS, name, namespace="d"))
-
-
-async def node_of(client: BareClient, name: str) -> str:
-    return (await pod(client, name))["spec"].get("nodeName", "")
-
-
 async def condition(client: BareClient, name: str) -> dict[str, Any]:
     found = (await pod(client, name)).get("status", {}).get("conditions", [])
     return next((one for one in found if one["type"] == "PodScheduled"), {})
@@ -64,26 +55,6 @@ async def condition(client: BareClient, name: str) -> dict[str, Any]:
 async def events(client: BareClient, name: str) -> list[tuple[str, str, str]]:
     found = [orjson.loads(raw) for raw in (await client.list(EVENTS)).items]
     return [(one["type"], one["reason"], one["message"]) for one in found if one["involvedObject"]["name"] == name]
-
-
-async def until(is_so: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not await is_so():
-            await asyncio.sleep(0.002)
-
-
-@asynccontextmanager
-async def scheduling(client: BareClient, config: bytes | None = None) -> AsyncIterator[Scheduler]:
-    runtime = Runtime(rng=Rng(1))
-    scheduler = Scheduler(client, Informers(client, runtime), runtime, config=config)
-    task = asyncio.ensure_future(scheduler.run())
-    try:
-        yield scheduler
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        if not task.cancelled() and (error := task.exception()):
-            raise error
 
 
 async def test_pods_are_bound_and_told_so(client: BareClient) -> None:
