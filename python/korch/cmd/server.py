@@ -66,8 +66,12 @@ _STOP_GRACE_S = 2
 _CHECK_CERTIFICATES_EVERY_S = 3600.0
 # Requests leave next to no cycles behind, but each makes hundreds of dicts: look for cycles less often than Python does by itself.
 _GARBAGE_THRESHOLDS = (20_000, 20, 20)
-# The usual pod network has 256 parts. More simulated nodes than this bring their own, so that there are some left for real ones.
-_SIM_NODES_IN_CLUSTER_CIDR = 100
+# More simulated nodes than this bring their own pod ranges, because the usual pod network has 256 parts and real nodes need some, and
+# renew their leases as seldom as may be, because that is all that they do most of the time: seconds, and at most a share of the
+# silence after which a node is lost.
+_FEW_SIM_NODES = 100
+_SIM_RENEW_S = 30.0
+_SIM_RENEW_SHARE = 0.6
 
 log = get_logger("server")
 
@@ -267,7 +271,10 @@ class Server:
         if options.sim_nodes:
             from korch.testing.hollow import HollowNode, Shape
 
-            shape = Shape(registers_pod_cidr=options.sim_nodes > _SIM_NODES_IN_CLUSTER_CIDR)
+            shape = Shape()
+            if options.sim_nodes > _FEW_SIM_NODES:
+                renew_s = min(_SIM_RENEW_S, options.node_monitor_grace_period_s * _SIM_RENEW_SHARE)
+                shape = Shape(registers_pod_cidr=True, renew_s=renew_s)
             for index in range(options.sim_nodes):
                 name = f"sim-{index + 1}"
                 yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime, shape=shape).run()

@@ -206,13 +206,16 @@ impl Class {
             return;
         }
         if self.spread.is_some() || self.inter_pod.is_some() {
-            for change in news.iter().filter(|change| change.shape != NO_SHAPE) {
-                self.count(
-                    snapshot,
-                    change.shape,
-                    change.rank as usize,
-                    i64::from(change.delta),
-                );
+            // Pods come and go in rows of one shape, and most shapes mean nothing to the others.
+            let mut meaningless = NO_SHAPE;
+            for change in news {
+                if change.shape == NO_SHAPE || change.shape == meaningless {
+                    continue;
+                }
+                let (rank, delta) = (change.rank as usize, i64::from(change.delta));
+                if !self.count(snapshot, change.shape, rank, delta) {
+                    meaningless = change.shape;
+                }
             }
         }
         self.refresh();
@@ -242,10 +245,11 @@ impl Class {
         self.refresh();
     }
 
-    fn count(&mut self, snapshot: &Snapshot, other: ShapeId, rank: usize, delta: i64) {
+    /// Return whether a pod of the other shape means anything to this class.
+    fn count(&mut self, snapshot: &Snapshot, other: ShapeId, rank: usize, delta: i64) -> bool {
         self.learn(snapshot, other);
         let Some(matches) = self.matches.get(&other) else {
-            return;
+            return false;
         };
         if let Some(spread) = self
             .spread
@@ -261,6 +265,7 @@ impl Class {
         {
             inter_pod.apply(snapshot, &matches.inter_pod, rank, delta);
         }
+        !matches.spread.is_nothing() || !matches.inter_pod.is_nothing()
     }
 
     /// Count a pod as it would be on the node, or gone, and forget it later by the opposite `delta`.

@@ -20,8 +20,9 @@ use super::visibility::VisibleLabels;
 
 /// A change of a node that is not about a pod.
 pub const NO_SHAPE: ShapeId = ShapeId::MAX;
-/// The log is cut, and all forget what they remember, when it gets longer.
+/// The log is cut, and all forget what they remember, when it gets longer than this or than so many changes for each node.
 const LOG_MAX: usize = 1 << 18;
+const LOG_MAX_PER_NODE: usize = 16;
 
 /// A node and what is on it.
 #[derive(Debug, Default)]
@@ -585,7 +586,7 @@ impl Snapshot {
         self.columns
             .set(slot, &seat.node.allocatable, &seat.requested, seat.nonzero);
         self.dirty.push(slot);
-        if self.log.len() >= LOG_MAX {
+        if self.log.len() >= LOG_MAX.max(self.ordered * LOG_MAX_PER_NODE) {
             self.is_structure_stale = true;
         } else if let Ok(rank) = u32::try_from(slot) {
             self.log.push(Change { rank, shape, delta });

@@ -90,8 +90,8 @@ pub(crate) fn restored(disk: &dyn Disk, name: &str) -> Result<(Loaded, Keyspace)
     let mut restoring = Restoring::default();
     let loaded = snapshot::load(disk, name, |state| restoring.add(state))?;
     let (floor, revision) = (loaded.header.floor, loaded.header.revision);
-    if restoring.newest() > revision {
-        let reason = "an object is newer than the snapshot itself";
+    if floor.max(restoring.newest()) > revision {
+        let reason = "it holds what is newer than itself";
         return Err(snapshot::damaged(name, loaded.length, reason));
     }
     let keys = restoring.finish(&loaded.leases, floor, revision);

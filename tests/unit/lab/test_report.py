@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from korch.lab.report import Page, Series, number
@@ -66,6 +66,7 @@ def test_nothing_is_loaded_from_elsewhere():
     assert "@import" not in _page().html()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_text_from_outside_stays_text(text: str):
     page = Page(text, [(text, text)])
@@ -140,6 +141,7 @@ def test_a_stepped_line_holds_its_value_until_the_next_point():
     assert 'd="M64 220H848V12"' in page.html()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9) | st.just(math.nan)), max_size=30))
 def test_any_points_can_be_drawn(points: list[tuple[float, float]]):
     page = Page("x")

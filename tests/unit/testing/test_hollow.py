@@ -87,6 +87,15 @@ def test_a_node_that_somebody_calls_lost_says_that_it_is_ready_and_then_repeats_
     simulate(story)
 
 
+def test_a_node_of_many_renews_its_lease_and_looks_at_its_status_seldom() -> None:
+    async def story(client: BareClient, node: HollowNode) -> None:
+        await asyncio.sleep(600)
+        assert 18 <= node.lease.renewals <= 21
+        assert sum(call == ("get", "nodes", "n1") for call in client.calls) <= 23
+
+    simulate(story, shape=Shape(registers_pod_cidr=True, renew_s=30))
+
+
 def test_a_node_registers_ready_and_renews_its_lease() -> None:
     async def story(client: BareClient, node: HollowNode) -> None:
         await asyncio.sleep(100)
