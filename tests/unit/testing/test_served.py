@@ -88,5 +88,5 @@ def test_eight_clusters_side_by_side_leave_nothing_when_their_run_is_killed(tmp_
 
 def test_a_server_that_cannot_start_says_why(serve_cluster: Callable[..., ServedCluster]) -> None:
     cluster = serve_cluster(options=("--no-such-option",))
-    with pytest.raises(RuntimeError, match="No such option.*--no-such-option"):
+    with pytest.raises(RuntimeError, match=r"No such option.*--no-such-option"):
         cluster.wait_ready()
