@@ -60,7 +60,7 @@ impl Cycle<'_> {
     pub fn run(&mut self, seed: u64) -> Outcome {
         let names = match self.look_at_pod() {
             Ok(names) => names,
-            Err(failure) => return Outcome::Unschedulable(failure),
+            Err(failure) => return Outcome::Unschedulable(*failure),
         };
         if let Some(rank) = self.nominated() {
             return Outcome::Node(rank);
@@ -68,7 +68,7 @@ impl Cycle<'_> {
         if let Named::Only(names) = names {
             return match self.search_among(&names) {
                 Ok(feasible) => self.pick(&feasible, seed),
-                Err(failure) => Outcome::Unschedulable(failure),
+                Err(failure) => Outcome::Unschedulable(*failure),
             };
         }
         if seed == 0 && self.is_local() {
@@ -80,12 +80,12 @@ impl Cycle<'_> {
         }
         match self.search() {
             Ok(feasible) => self.pick(&feasible, seed),
-            Err(failure) => Outcome::Unschedulable(failure),
+            Err(failure) => Outcome::Unschedulable(*failure),
         }
     }
 
     /// Return the feasible nodes in visiting order and move on, for those who choose elsewhere; at least one.
-    pub fn survey(&mut self) -> Result<Vec<u32>, Failure> {
+    pub fn survey(&mut self) -> Result<Vec<u32>, Box<Failure>> {
         match self.look_at_pod()? {
             Named::Only(names) => self.search_among(&names),
             Named::Every | Named::Conflict => self.search(),
@@ -93,15 +93,15 @@ impl Cycle<'_> {
     }
 
     /// Look at what the pod asks for before any node is looked at; return the nodes that it names.
-    pub fn look_at_pod(&mut self) -> Result<Named, Failure> {
+    pub fn look_at_pod(&mut self) -> Result<Named, Box<Failure>> {
         let nodes = self.snapshot.len();
         if nodes == 0 {
-            return Err(Failure::default());
+            return Err(Box::default());
         }
         let refused = |plugin: Plugin, why: &Rejection| {
             let mut failure = Failure::of(nodes);
             failure.diagnosis.reject_all(plugin, why);
-            failure
+            Box::new(failure)
         };
         let names = if self.profile.filters_with(Plugin::NodeAffinity) {
             node_affinity::named(&self.class.shape)
@@ -118,11 +118,11 @@ impl Cycle<'_> {
     }
 
     /// Look at all nodes.
-    fn search(&mut self) -> Result<Vec<u32>, Failure> {
+    fn search(&mut self) -> Result<Vec<u32>, Box<Failure>> {
         let (feasible, rejected) = self.feasible();
         *self.next_start = (*self.next_start + feasible.len() + rejected) % self.snapshot.len();
         if feasible.is_empty() {
-            return Err(self.diagnose(&Named::Every));
+            return Err(Box::new(self.diagnose(&Named::Every)));
         }
         Ok(feasible)
     }
@@ -138,7 +138,7 @@ impl Cycle<'_> {
     }
 
     /// Look at these nodes only.
-    fn search_among(&mut self, names: &BTreeSet<String>) -> Result<Vec<u32>, Failure> {
+    fn search_among(&mut self, names: &BTreeSet<String>) -> Result<Vec<u32>, Box<Failure>> {
         let nodes = self.snapshot.len();
         let ranks: Vec<usize> = names
             .iter()
@@ -174,7 +174,7 @@ impl Cycle<'_> {
         refused
             .into_iter()
             .for_each(|(rank, (plugin, why))| failure.add(rank, plugin, &why));
-        Err(failure)
+        Err(Box::new(failure))
     }
 
     /// Choose by the nodes' own parts among those that every filter lets through.

@@ -371,9 +371,8 @@ fn storage(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::scheduler::engine::Engine;
-    use crate::scheduler::fixtures::{node_from, pod_from_with_labels};
+    use crate::scheduler::fixtures::pod_from_with_labels;
     use serde_json::{Value, json};
 
     const ZONE: &str = "topology.kubernetes.io/zone";

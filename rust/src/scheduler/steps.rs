@@ -29,6 +29,9 @@ pub struct Objection {
 /// A node, the pods that would have to go (key and uid), and how many of them a disruption budget protects.
 pub type Victims = (String, Vec<(String, String)>, usize);
 
+/// What each node has of a resource, and what of it is requested.
+pub type Column = (Vec<f64>, Vec<f64>);
+
 impl Engine {
     /// Return the node that the pod waits for, if the filters let it go there now; else all feasible nodes in visiting order.
     /// The flag tells the first case.
@@ -158,7 +161,7 @@ impl Engine {
     }
 
     /// Return the names of all nodes, and for each resource what they have and what of it is requested, in the same order.
-    pub fn table(&mut self, resources: &[String]) -> (Vec<String>, Vec<(Vec<f64>, Vec<f64>)>) {
+    pub fn table(&mut self, resources: &[String]) -> (Vec<String>, Vec<Column>) {
         self.snapshot.settle();
         let seats = self.snapshot.seats();
         let columns = resources.iter().map(|resource| {
@@ -211,7 +214,7 @@ fn feasible(cycle: &mut Cycle<'_>) -> Vec<String> {
 fn failure(cycle: &mut Cycle<'_>, objections: &[Objection]) -> super::cycle::Failure {
     let names = match cycle.look_at_pod() {
         Ok(names) => names,
-        Err(failure) => return failure,
+        Err(failure) => return *failure,
     };
     let mut failure = cycle.diagnose(&names);
     for objection in objections {

@@ -434,6 +434,9 @@ get,update: configmaps [kube-controller-manager]
 watch: configmaps
 get,update: configmaps [kube-scheduler]
 
+= kube-system/korch:leader-locking-schedulers -> User:system:kube-scheduler
+get,list,update,watch: leases.coordination.k8s.io
+
 = kube-public/system:controller:bootstrap-signer -> ServiceAccount:kube-system:bootstrap-signer
 get,list,watch: configmaps
 update: configmaps [cluster-info]

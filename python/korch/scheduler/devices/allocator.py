@@ -7,7 +7,7 @@ and shared counters of partitionable devices. Devices for several users at once 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,7 @@ class Allocator:
         """Return status.allocation for each claim, or None when the node has not what they want. Raises AllocationError."""
         self._searches = [self._prepare(claim) for claim in claims]
         try:
-            is_found = self._give(0, 0, lambda: True)
+            is_found = self._give(0, 0)
         except _TooMany:
             is_found = False
         if not is_found:
@@ -136,21 +136,21 @@ class Allocator:
         every = tuple(device for _, devices in self._pools for device in devices if self._is_selected(search, request, device))
         return _Request(parent, name, spec, device_class, every)
 
-    def _give(self, at: int, request_at: int, finish: Callable[[], bool]) -> bool:
+    def _give(self, at: int, request_at: int) -> bool:
         """Find devices from this request of this claim on."""
         if at == len(self._searches):
-            return finish()
+            return True
         search = self._searches[at]
         if request_at == len(search.requests):
             try:
-                return self._give(at + 1, 0, finish)
+                return self._give(at + 1, 0)
             except _TooMany:
                 return False
         alternatives = search.requests[request_at]
         is_too_many = True
         for request in alternatives:
             try:
-                if self._give_devices(at, request_at, request, 0, finish):
+                if self._give_devices(at, request_at, request, 0):
                     return True
             except _TooMany:
                 continue
@@ -159,19 +159,19 @@ class Allocator:
             raise _TooMany
         return False
 
-    def _give_devices(self, at: int, request_at: int, request: _Request, number: int, finish: Callable[[], bool]) -> bool:
+    def _give_devices(self, at: int, request_at: int, request: _Request, number: int) -> bool:
         """Find the device of this number and all that follow."""
         search = self._searches[at]
         if request.all_devices is not None and not request.all_devices:
             return False
         if number == request.count:
-            return self._give(at, request_at + 1, finish)
+            return self._give(at, request_at + 1)
         if request.count - number > RESULTS_MAX - len(search.given):
             raise _TooMany
         if request.all_devices is not None:
             device = request.all_devices[number]
             pool = next(pool for pool, devices in self._pools if device in devices)
-            return self._try(at, request_at, request, number, pool, device, finish)
+            return self._try(at, request_at, request, number, pool, device)
         for pool, devices in self._pools:
             if pool.is_incomplete or pool.invalid:
                 continue
@@ -179,14 +179,12 @@ class Allocator:
                 if (
                     self._is_free(at, request, device)
                     and self._is_selected(search, request, device)
-                    and self._try(at, request_at, request, number, pool, device, finish)
+                    and self._try(at, request_at, request, number, pool, device)
                 ):
                     return True
         return False
 
-    def _try(
-        self, at: int, request_at: int, request: _Request, number: int, pool: Pool, device: Device, finish: Callable[[], bool]
-    ) -> bool:
+    def _try(self, at: int, request_at: int, request: _Request, number: int, pool: Pool, device: Device) -> bool:
         """Give the device and go on; take it back when that leads nowhere."""
         search = self._searches[at]
         if not self._is_free(at, request, device) or _is_tainted(device, request) or not _agrees(search, request, device):
@@ -200,7 +198,7 @@ class Allocator:
         self._giving[device.id] = self._giving.get(device.id, 0) + 1
         search.given.append((request, device))
         try:
-            if self._give_devices(at, request_at, request, number + 1, finish):
+            if self._give_devices(at, request_at, request, number + 1):
                 return True
         except _TooMany:
             self._take_back(search, device, left, counters)
