@@ -76,7 +76,8 @@ class _Budget:
         self._namespace = namespace_of(budget)
         selector = at(budget, "spec", "selector")
         self._requirements = None if selector is None else from_label_selector(selector)
-        allowed = at(budget, "status", "disruptionsAllowed")
+        # Before a controller has seen the budget its status says 0.
+        allowed = at(budget, "status", "disruptionsAllowed") if at(budget, "status", "observedGeneration") else None
         self.allowed: int = _allowed(budget, sum(1 for pod in pods if self.covers(pod))) if allowed is None else allowed
 
     def covers(self, pod: Object) -> bool:

@@ -11,12 +11,12 @@ import base64
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import orjson
 
-from korch.client.http import Credentials
+if TYPE_CHECKING:
+    import aiohttp
 
 Object = dict[str, Any]
 # (key, uid) of the pods that would have to go from a node, and how many of them a disruption budget protects.
@@ -162,6 +162,9 @@ class Extender:
         return {"Pod": pod, "Nodes": {"metadata": {}, "items": [orjson.Fragment(objects[name]) for name in nodes]}, "NodeNames": None}
 
     async def _send(self, verb: str, arguments: Object) -> Any:
+        # Few schedulers have extenders, and every server loads this module.
+        import aiohttp
+
         url = f"{self.config.url_prefix.rstrip('/')}/{verb}"
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.config.timeout_s))
@@ -188,6 +191,8 @@ class Extender:
         tls = self.config.tls
         if not (self.config.enable_https or self.config.url_prefix.startswith("https:")):
             return None
+        from korch.client.http import Credentials
+
         has_ca = bool(tls.ca_file or tls.ca_data)
         return Credentials(
             ca_file=tls.ca_file,

@@ -176,8 +176,10 @@ fn becomes(event: &Event, fits: impl Fn(&Node) -> bool) -> bool {
 
 fn fit(event: &Event, shape: &Shape, profile: &Profile) -> bool {
     let has_room = |node: &Arc<Node>| {
-        let mut seat = Seat::default();
-        seat.node = Arc::clone(node);
+        let seat = Seat {
+            node: Arc::clone(node),
+            ..Seat::default()
+        };
         node_resources_fit::fits(&profile.fit, shape, &seat)
     };
     let wanted = &shape.requests.wanted;

@@ -24,6 +24,7 @@ pub mod pod;
 pub mod profile;
 pub mod quantity;
 pub mod requests;
+mod seat;
 pub mod selector;
 pub mod shapes;
 pub mod snapshot;

@@ -6,14 +6,15 @@
 //! A pod that a cycle has placed is *assumed*: it counts although the API server has not confirmed it, until its binding is seen or
 //! `forget` takes it back. Mirrors kube-scheduler's cache, node tree and snapshot.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::cluster::{Cluster, Effect};
 use super::columns::Columns;
 use super::node::Node;
-use super::pod::{HostPort, Pod, Shape, VolumeUse};
-use super::requests::{Amounts, Scalars};
+use super::pod::{Pod, Shape, VolumeUse};
+use super::requests::Amounts;
+pub use super::seat::Seat;
 use super::shapes::{ShapeId, Shapes};
 use super::topology::Topologies;
 use super::visibility::VisibleLabels;
@@ -23,27 +24,6 @@ pub const NO_SHAPE: ShapeId = ShapeId::MAX;
 /// The log is cut, and all forget what they remember, when it gets longer than this or than so many changes for each node.
 const LOG_MAX: usize = 1 << 18;
 const LOG_MAX_PER_NODE: usize = 16;
-
-/// A node and what is on it.
-#[derive(Debug, Default)]
-pub struct Seat {
-    pub node: Arc<Node>,
-    /// Deleted; its place stays until the order is made anew.
-    is_gone: bool,
-    /// In the order that upstream's NodeInfo keeps: a pod that leaves is replaced by the last one.
-    pub pods: Vec<(Arc<Pod>, ShapeId)>,
-    /// How many pods have each shape.
-    pub shapes: Vec<(ShapeId, u32)>,
-    pub requested: Amounts,
-    /// CPU (milli) and memory with defaults.
-    pub nonzero: (i64, i64),
-    pub scalars: Scalars,
-    /// A port that two pods hold is free again when one of them leaves; so it is upstream.
-    pub ports: BTreeSet<HostPort>,
-    /// Size of each image here and on how many nodes it was when this node last changed: upstream's snapshot has it so.
-    pub images: Arc<HashMap<String, (i64, i64)>>,
-    images_as_of: u64,
-}
 
 /// One entry of the log.
 #[derive(Debug, Clone, Copy)]
@@ -744,76 +724,5 @@ impl Snapshot {
         self.topologies
             .rebuild(|| seats.iter().map(|seat| &*seat.node));
         self.is_structure_stale = true;
-    }
-}
-
-impl Seat {
-    fn leave(&mut self, pod: &Arc<Pod>) {
-        if let Some(at) = self.pods.iter().position(|(one, _)| Arc::ptr_eq(one, pod)) {
-            self.pods.swap_remove(at);
-        }
-    }
-
-    fn count(&mut self, shape: ShapeId, delta: i64) {
-        match self.shapes.iter().position(|(one, _)| *one == shape) {
-            Some(at) => {
-                let left = self.shapes.get_mut(at).map_or(0, |(_, count)| {
-                    *count = u32::try_from(i64::from(*count) + delta).unwrap_or(0);
-                    *count
-                });
-                if left == 0 {
-                    self.shapes.swap_remove(at);
-                }
-            }
-            None => self.shapes.push((shape, 1)),
-        }
-    }
-
-    /// Add what a pod of this shape holds, or take it away.
-    pub fn weigh(&mut self, shape: &Shape, sign: i64) {
-        let requests = &shape.requests;
-        if sign > 0 {
-            self.requested.add(requests.held);
-        } else {
-            self.requested.subtract(requests.held);
-        }
-        self.nonzero.0 += sign * requests.held_nonzero.0;
-        self.nonzero.1 += sign * requests.held_nonzero.1;
-        for (name, amount) in &requests.held_scalars {
-            *self.scalars.entry(name.clone()).or_default() += sign * amount;
-        }
-        for port in &shape.host_ports {
-            if sign > 0 {
-                self.ports.insert(port.clone());
-            } else {
-                self.ports.remove(port);
-            }
-        }
-    }
-
-    /// Return the node as if so much were used there and nothing else; for filters that look at amounts alone.
-    pub fn with_amounts(&self, requested: Amounts, scalars: Scalars) -> Seat {
-        Seat {
-            node: Arc::clone(&self.node),
-            requested,
-            scalars,
-            ..Seat::default()
-        }
-    }
-
-    /// Return a copy for what-if: the same node and what is used there, pods included.
-    pub fn sketch(&self) -> Seat {
-        Seat {
-            node: Arc::clone(&self.node),
-            is_gone: false,
-            pods: self.pods.clone(),
-            shapes: Vec::new(),
-            requested: self.requested,
-            nonzero: self.nonzero,
-            scalars: self.scalars.clone(),
-            ports: self.ports.clone(),
-            images: Arc::clone(&self.images),
-            images_as_of: self.images_as_of,
-        }
     }
 }
