@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import shutil
 import statistics
 import subprocess
@@ -35,7 +36,12 @@ KINDS = ("threads", "outstanding", "tasks", "etcd")
 SECONDS = 4.0
 # Updates behind the last snapshot, 1 KiB each: about what the store lets its log grow to.
 TAIL = 200_000
-VALUE = b'{"metadata":{"uid":"0"},"data":"'.ljust(1024, b"x")
+# A third of their bytes are digits of chance, as in objects; so many that none comes again within a batch.
+_CHANCE = random.Random(0)
+VALUES = [
+    b"".join(b'{"name":"SETTING_%04d","value":"%016x"},' % (n, _CHANCE.getrandbits(64)) for n in range(24))[:1024].ljust(1024)
+    for _ in range(4096)
+]
 # What the store promises, and the figure that says so; `reach` in the results says whether it is kept.
 REACH = {
     "writes of 256 threads, of etcd's": (5.0, "at least"),
@@ -75,7 +81,7 @@ def awaited_writes(directory: Path, tasks: int, seconds: float) -> dict[str, Any
         turn, now = 0, time.perf_counter()
         while now < until:
             key = b"/registry/configmaps/namespace-%05d/name-%029d" % (number, turn)
-            await storage.commit([(key, VALUE, 0, -1, {}, {}, [])])
+            await storage.commit([(key, VALUES[turn % len(VALUES)], 0, -1, {}, {}, [])])
             began, now = now, time.perf_counter()
             latencies.append(now - began)
             turn += 1

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +18,11 @@ use korch_native::etcd::wire::watch_request::RequestUnion;
 use korch_native::etcd::wire::*;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
+
+#[path = "object.rs"]
+mod object;
+
+use object::object;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -182,16 +187,43 @@ fn key(run: &str, number: usize) -> Bytes {
     key.into()
 }
 
-fn put(key: Bytes, value: &Bytes) -> PutRequest {
+/// What is put, one after the other: so many different values that none comes again within a server's batch.
+#[derive(Clone)]
+struct Values {
+    all: Arc<Vec<Bytes>>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Values {
+    const COUNT: u64 = 4096;
+
+    fn new(length: usize) -> Self {
+        let one = |number| Bytes::from(object(number, length));
+        Values {
+            all: Arc::new((0..Self::COUNT).map(one).collect()),
+            turn: Arc::default(),
+        }
+    }
+
+    fn next(&self) -> Bytes {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.all
+            .get(turn % self.all.len())
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+fn put(key: Bytes, value: Bytes) -> PutRequest {
     PutRequest {
         key,
-        value: value.clone(),
+        value,
         ..PutRequest::default()
     }
 }
 
 /// As kube-apiserver writes: if the key is still at `revision` (0: does not exist) put it, else show what is there.
-fn write(key: Bytes, value: &Bytes, revision: i64) -> TxnRequest {
+fn write(key: Bytes, value: Bytes, revision: i64) -> TxnRequest {
     let op = |request| RequestOp {
         request: Some(request),
     };
@@ -255,7 +287,7 @@ where
 }
 
 /// Put `keys` keys of this run, and return the revision of the last.
-async fn fill(options: &Options, clients: &[Client], value: &Bytes) -> Result<(), Failure> {
+async fn fill(options: &Options, clients: &[Client], value: &Values) -> Result<(), Failure> {
     let next = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();
     for worker in 0..64 {
@@ -268,7 +300,7 @@ async fn fill(options: &Options, clients: &[Client], value: &Bytes) -> Result<()
                 if number >= options.keys {
                     return Ok::<_, Failure>(());
                 }
-                let put = put(key(&options.run, number), &value);
+                let put = put(key(&options.run, number), value.next());
                 let _: PutResponse = client.unary(path::PUT, put).await?;
             }
         });
@@ -279,10 +311,10 @@ async fn fill(options: &Options, clients: &[Client], value: &Bytes) -> Result<()
     Ok(())
 }
 
-async fn create(options: &Options, clients: &[Client], value: Bytes) -> Result<(), Failure> {
+async fn create(options: &Options, clients: &[Client], value: Values) -> Result<(), Failure> {
     let run = options.run.clone();
     drive(options, clients, move |mut client, worker, turn| {
-        let txn = write(key(&format!("{run}/{worker}"), turn), &value, 0);
+        let txn = write(key(&format!("{run}/{worker}"), turn), value.next(), 0);
         async move {
             let answer: TxnResponse = client.unary(path::TXN, txn).await?;
             if !answer.succeeded {
@@ -295,11 +327,11 @@ async fn create(options: &Options, clients: &[Client], value: Bytes) -> Result<(
 }
 
 /// Every client updates its own key, each time from the revision that its last write got.
-async fn update(options: &Options, clients: &[Client], value: Bytes) -> Result<(), Failure> {
+async fn update(options: &Options, clients: &[Client], value: Values) -> Result<(), Failure> {
     let mut revisions = Vec::new();
     for worker in 0..options.clients {
         let mut client = clients.first().cloned().ok_or("no connection")?;
-        let put = put(key(&options.run, worker), &value);
+        let put = put(key(&options.run, worker), value.next());
         let answer: PutResponse = client.unary(path::PUT, put).await?;
         revisions.push(Arc::new(AtomicU64::new(revision(answer.header) as u64)));
     }
@@ -307,7 +339,7 @@ async fn update(options: &Options, clients: &[Client], value: Bytes) -> Result<(
     drive(options, clients, move |mut client, worker, _| {
         let last = revisions.get(worker).cloned().unwrap_or_default();
         let before = last.load(Ordering::Relaxed) as i64;
-        let txn = write(key(&run, worker), &value, before);
+        let txn = write(key(&run, worker), value.next(), before);
         async move {
             let answer: TxnResponse = client.unary(path::TXN, txn).await?;
             if !answer.succeeded {
@@ -320,7 +352,7 @@ async fn update(options: &Options, clients: &[Client], value: Bytes) -> Result<(
     .await
 }
 
-async fn get(options: &Options, clients: &[Client], value: Bytes) -> Result<(), Failure> {
+async fn get(options: &Options, clients: &[Client], value: Values) -> Result<(), Failure> {
     fill(options, clients, &value).await?;
     let (run, keys) = (options.run.clone(), options.keys);
     drive(options, clients, move |mut client, worker, turn| {
@@ -341,7 +373,7 @@ async fn get(options: &Options, clients: &[Client], value: Bytes) -> Result<(), 
     .await
 }
 
-async fn range(options: &Options, clients: &[Client], value: Bytes) -> Result<(), Failure> {
+async fn range(options: &Options, clients: &[Client], value: Values) -> Result<(), Failure> {
     fill(options, clients, &value).await?;
     let request = RangeRequest {
         key: format!("/registry/{}/", options.run).into(),
@@ -452,7 +484,7 @@ async fn watch(
 }
 
 /// One key watched by many: an operation is the delivery of one event to one watcher.
-async fn fan_out(options: &Options, clients: &[Client], value: Bytes) -> Result<(), Failure> {
+async fn fan_out(options: &Options, clients: &[Client], value: Values) -> Result<(), Failure> {
     let delivered = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();
     let watched = key(&options.run, 0);
@@ -469,7 +501,7 @@ async fn fan_out(options: &Options, clients: &[Client], value: Bytes) -> Result<
     while Instant::now() < until {
         let began = Instant::now();
         let _: PutResponse = writer
-            .unary(path::PUT, put(watched.clone(), &value))
+            .unary(path::PUT, put(watched.clone(), value.next()))
             .await?;
         expected += options.watchers as u64;
         // The next write waits until everybody has seen this one.
@@ -483,7 +515,7 @@ async fn fan_out(options: &Options, clients: &[Client], value: Bytes) -> Result<
 }
 
 /// Updates while `watchers` others watch keys that nobody writes.
-async fn bystanders(options: &Options, clients: &[Client], value: Bytes) -> Result<(), Failure> {
+async fn bystanders(options: &Options, clients: &[Client], value: Values) -> Result<(), Failure> {
     let delivered = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();
     let watching = channels(options).await?;
@@ -502,7 +534,7 @@ async fn bystanders(options: &Options, clients: &[Client], value: Bytes) -> Resu
 
 async fn run(options: Options) -> Result<(), Failure> {
     let clients = channels(&options).await?;
-    let value = Bytes::from(vec![b'v'; options.value_bytes]);
+    let value = Values::new(options.value_bytes);
     match options.workload.as_str() {
         "create" => create(&options, &clients, value).await,
         "update" => update(&options, &clients, value).await,

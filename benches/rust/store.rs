@@ -8,12 +8,17 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use korch_native::store::{
     Attributes, AttributesBuilder, Kind, Op, Requirement, Selector, Store, StoreError,
 };
+
+#[path = "object.rs"]
+mod object;
+
+use object::object;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -50,10 +55,11 @@ fn key(number: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-fn value(number: usize) -> Vec<u8> {
-    let mut value = format!("{{\"metadata\":{{\"uid\":\"{number:020}\"}},\"data\":\"").into_bytes();
-    value.resize(1024, b'x');
-    value
+/// One of so many values that none comes again within a batch.
+fn value(number: usize) -> &'static [u8] {
+    static VALUES: LazyLock<Vec<Vec<u8>>> =
+        LazyLock::new(|| (0..4096).map(|number| object(number, 1024)).collect());
+    &VALUES[number % VALUES.len()]
 }
 
 /// A field of /proc/self/status, in KiB.
@@ -95,7 +101,7 @@ fn write_durably(
 ) -> Result<(u64, u64), StoreError> {
     let (key, value) = (key(number), value(number));
     let began = Instant::now();
-    let done = store.transact(|txn| txn.put(&key, &value, 0))?;
+    let done = store.transact(|txn| txn.put(&key, value, 0))?;
     let taken = began.elapsed();
     let sender = sender.clone();
     let answer = move |published: Result<(), StoreError>| drop(sender.send(published));
@@ -158,7 +164,7 @@ fn outstanding(directory: &Path, count: usize, seconds: f64) -> Outcome {
             number += 1;
             under_way += 1;
             begun[writer] = Instant::now();
-            let done = store.transact(|txn| txn.put(&key, &value, 0))?;
+            let done = store.transact(|txn| txn.put(&key, value, 0))?;
             let answered = answered.clone();
             let answer = move |published: Result<(), StoreError>| {
                 let (writers, wake) = &*answered;
@@ -236,7 +242,7 @@ fn fill(directory: &Path, keys: usize) -> Outcome {
     let began = Instant::now();
     for number in 0..keys {
         let (key, value) = (key(number), value(number));
-        let done = store.transact(|txn| txn.put(&key, &value, 0))?;
+        let done = store.transact(|txn| txn.put(&key, value, 0))?;
         if number.is_multiple_of(100) {
             store.request(done.revision);
         }
@@ -272,7 +278,7 @@ fn tail(directory: &Path, count: usize) -> Outcome {
     let log_bytes = store.stats()["log_bytes"];
     for number in 0..count {
         let (key, value) = (key(number % keys), value(number));
-        let done = store.transact(|txn| txn.put(&key, &value, 0))?;
+        let done = store.transact(|txn| txn.put(&key, value, 0))?;
         if number.is_multiple_of(100) {
             store.request(done.revision);
         }
@@ -323,7 +329,7 @@ fn pauses(directory: &Path) -> Outcome {
     let keys = store.stats()["keys"] as usize;
     for number in 0..300_000 {
         let (key, value) = (key(number % keys.max(1)), value(number));
-        let done = store.transact(|txn| txn.put(&key, &value, 0))?;
+        let done = store.transact(|txn| txn.put(&key, value, 0))?;
         if number.is_multiple_of(100) {
             store.request(done.revision);
         }
@@ -408,7 +414,7 @@ fn watchers(count: usize) -> Outcome {
     let mut block = |store: &Store| {
         let began = thread_cpu_seconds();
         for number in numbers.by_ref().take(BLOCK) {
-            update(store, number, &value)?;
+            update(store, number, value)?;
         }
         Ok::<_, StoreError>(thread_cpu_seconds() - began)
     };

@@ -66,6 +66,8 @@ def test_a_field_that_somebody_else_set_is_a_conflict_until_it_is_forced(shared:
 
 def test_diff_asks_the_server_what_would_change(shared: Cluster) -> None:
     apply(shared, DEPLOYMENT, "--server-side")
+    # kubectl reads the object before it asks: a status that is written in between is a difference too.
+    shared.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert shared.try_kubectl("diff", "-f", "-", "--server-side", text=DEPLOYMENT).returncode == 0
     changed = shared.try_kubectl("diff", "-f", "-", "--server-side", text=DEPLOYMENT.replace("web:1", "web:2"))
     assert changed.returncode == 1, changed.stderr

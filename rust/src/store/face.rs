@@ -358,8 +358,8 @@ impl Store {
         }
     }
 
-    /// Let the committer write a snapshot when the log has more than `bytes` (64 MiB unless set) and more than twice the snapshot
-    /// before it, or four times `bytes`. Snapshots take a fifth of the time at most, and half of the disk's in it.
+    /// Let the committer write a snapshot when the log unpacks to more than `bytes` (256 MiB unless set). Snapshots take a fifth of the
+    /// time at most, and half of the disk's in it.
     pub fn snapshot_after(&self, bytes: u64) {
         if let Some(log) = &self.core.log {
             log.set_long_bytes(bytes);
@@ -436,6 +436,7 @@ impl Store {
         let state = read(&self.core.state);
         BTreeMap::from([
             ("log_bytes", sizes.log_bytes),
+            ("log_plain_bytes", sizes.plain_bytes),
             ("snapshot_bytes", sizes.snapshot_bytes),
             ("snapshot_failures", snapshot_failures),
             ("torn_bytes", sizes.torn_bytes),

@@ -77,10 +77,10 @@ fn sealed_log(rest: &[u8]) -> Vec<u8> {
     };
     let mut file = header.encode();
     let mut chain = 0;
-    for (_, part) in parts(rest) {
+    for (number, part) in parts(rest) {
         let mut batch = vec![0; BATCH_HEADER_LEN];
         batch.extend_from_slice(part);
-        if let Ok(sum) = segment::seal(&mut batch, &UUID, chain) {
+        if let Ok(sum) = segment::seal(&mut batch, number == 3, &UUID, chain) {
             chain = sum;
         }
         file.extend_from_slice(&batch);

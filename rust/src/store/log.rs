@@ -18,6 +18,7 @@ use super::disk::{Disk, DiskFile, is_full};
 use super::entry;
 use super::error::{Result, StoreError};
 use super::histogram::{Durations, Histogram};
+use super::pack::pack;
 use super::revision::Revision;
 use super::room::{Room, name_segment};
 use super::segment::{self, BATCH_HEADER_LEN, FORMAT_VERSION, HEADER_LEN, Uuid};
@@ -26,7 +27,7 @@ use super::{lock, snapshot};
 /// How long a segment of a log that is used gets to be.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// A longer log is replaced by a snapshot: about what is read again in half a second.
+/// A longer log, unpacked, is replaced by a snapshot: about what is read again in half a second.
 const LONG_BYTES: u64 = 4 * SEGMENT_BYTES;
 
 /// A longer batch gets no more entries.
@@ -42,8 +43,9 @@ pub(crate) struct Log {
     /// One snapshot at a time.
     snapshotting: Mutex<()>,
     durable: AtomicU64,
-    /// Bytes in all segments.
+    /// Bytes in all segments, and those that reading them unpacks to.
     bytes: AtomicU64,
+    plain_bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
     flushes: AtomicU64,
     syncs: Histogram,
@@ -53,14 +55,15 @@ pub(crate) struct Log {
     poison: OnceLock<String>,
     /// Why the last batch could not be written for want of room, None since one could.
     full: Mutex<Option<String>>,
-    /// The log is long when it has more bytes than this.
+    /// The log is long when it unpacks to more bytes than this.
     long_bytes: AtomicU64,
 }
 
-/// Figures for metrics. `torn_bytes` were cut from the end of the log when it was opened.
+/// Figures for metrics. `plain_bytes` is what the log unpacks to; `torn_bytes` were cut from the end of the log when it was opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sizes {
     pub(crate) log_bytes: u64,
+    pub(crate) plain_bytes: u64,
     pub(crate) snapshot_bytes: u64,
     pub(crate) torn_bytes: u64,
     pub(crate) flushes: u64,
@@ -120,6 +123,8 @@ pub(crate) struct Writer {
     pub(crate) chain: u32,
     /// Up to where a refused write may have left something that is no batch; 0: nowhere.
     pub(crate) dirty: u64,
+    /// Where the next batch is packed.
+    pub(crate) spare: Vec<u8>,
 }
 
 /// Where a new segment began: everything up to some revision lies before it.
@@ -127,8 +132,9 @@ pub(crate) struct Writer {
 pub(crate) struct Cut {
     pub(crate) segment: u64,
     pub(crate) chain: u32,
-    /// How long the log was before it.
+    /// How long the log was before it, and what it unpacked to.
     bytes_before: u64,
+    plain_before: u64,
 }
 
 pub(crate) fn segment_name(number: u64) -> String {
@@ -138,6 +144,17 @@ pub(crate) fn segment_name(number: u64) -> String {
 /// The number in a segment's name, None for other files.
 pub(crate) fn number_in(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("log-")?, 16).ok()
+}
+
+impl Buffer {
+    /// Use the memory of a batch again that was written, and the room that packing it has saved, unless whatever comes next is for a
+    /// later segment.
+    fn written(&mut self, spare: Vec<u8>, saved: usize) {
+        self.spare = spare;
+        if self.batches.iter().all(|batch| batch.begins.is_none()) {
+            self.left += saved as u64;
+        }
+    }
 }
 
 impl Drop for Log {
@@ -158,6 +175,7 @@ impl Log {
     ) -> Self {
         Log {
             bytes: AtomicU64::new(found.log_bytes),
+            plain_bytes: AtomicU64::new(found.plain_bytes),
             snapshot_bytes: AtomicU64::new(found.snapshot_bytes),
             torn_bytes: found.torn_bytes,
             flushes: AtomicU64::new(0),
@@ -199,6 +217,7 @@ impl Log {
         let load = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         Sizes {
             log_bytes: load(&self.bytes),
+            plain_bytes: load(&self.plain_bytes),
             snapshot_bytes: load(&self.snapshot_bytes),
             torn_bytes: self.torn_bytes,
             flushes: load(&self.flushes),
@@ -208,7 +227,7 @@ impl Log {
 
     /// Whether a snapshot should replace the log, before reading it keeps the next start waiting.
     pub(crate) fn is_long(&self) -> bool {
-        self.sizes().log_bytes > self.long_bytes.load(Ordering::Relaxed)
+        self.plain_bytes.load(Ordering::Relaxed) > self.long_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_long_bytes(&self, bytes: u64) {
@@ -387,6 +406,7 @@ impl Log {
             segment: writer.number,
             chain: writer.chain,
             bytes_before: self.bytes.load(Ordering::Relaxed).saturating_sub(header),
+            plain_before: self.plain_bytes.load(Ordering::Relaxed),
         };
         Ok((cut, collected))
     }
@@ -413,6 +433,8 @@ impl Log {
         }
         self.disk.sync_directory()?;
         self.bytes.fetch_sub(cut.bytes_before, Ordering::Relaxed);
+        self.plain_bytes
+            .fetch_sub(cut.plain_before, Ordering::Relaxed);
         self.snapshot_bytes.store(length, Ordering::Relaxed);
         Ok(revision)
     }
@@ -432,6 +454,7 @@ impl Log {
             return Ok(true);
         };
         let is_cut = batch.bytes.is_empty();
+        let plain = batch.bytes.len();
         if let Err(error) = self.write(writer, &mut batch) {
             if let StoreError::NoSpace { reason } = &error {
                 *lock(&self.full) = Some(reason.clone());
@@ -447,12 +470,12 @@ impl Log {
         if !is_cut {
             lock(&self.full).take();
             self.flushes.fetch_add(1, Ordering::Relaxed);
-            let length = batch.bytes.len() as u64;
-            self.flushed_bytes.fetch_add(length, Ordering::Relaxed);
-            self.room
-                .used(writer.offset, writer.capacity, batch.bytes.len());
+            let length = batch.bytes.len();
+            self.flushed_bytes
+                .fetch_add(length as u64, Ordering::Relaxed);
+            self.room.used(writer.offset, writer.capacity, length);
             batch.bytes.clear();
-            lock(&self.buffer).spare = batch.bytes;
+            lock(&self.buffer).written(batch.bytes, plain - length);
         }
         Ok(is_cut)
     }
@@ -466,7 +489,9 @@ impl Log {
             return Ok(());
         }
         let began = Instant::now();
-        let chain = segment::seal(&mut batch.bytes, &self.uuid, writer.chain)?;
+        let plain = batch.bytes.len().saturating_sub(BATCH_HEADER_LEN) as u64;
+        let is_packed = pack(&mut batch.bytes, BATCH_HEADER_LEN, &mut writer.spare);
+        let chain = segment::seal(&mut batch.bytes, is_packed, &self.uuid, writer.chain)?;
         let length = batch.bytes.len();
         let end = writer.offset + length as u64;
         if writer.dirty > end {
@@ -489,6 +514,7 @@ impl Log {
         writer.dirty = 0;
         let length = length as u64;
         self.bytes.fetch_add(length, Ordering::Relaxed);
+        self.plain_bytes.fetch_add(plain, Ordering::Relaxed);
         Ok(())
     }
 

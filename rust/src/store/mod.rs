@@ -44,6 +44,7 @@ pub mod lease;
 mod log;
 pub mod mem_disk;
 pub mod mirror;
+mod pack;
 mod recovery;
 mod replay;
 pub mod revision;

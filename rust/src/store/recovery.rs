@@ -65,6 +65,7 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         position,
         end,
         log_bytes,
+        plain_bytes,
     } = replay(&*disk, &mut keys, position, &numbers)?;
     keys.published = keys.applied;
     let uuid = match position.uuid {
@@ -77,6 +78,7 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
     let writer = continue_at(&*disk, &keys, &position, uuid, end, segment_bytes)?;
     let found = Sizes {
         log_bytes: log_bytes.max(HEADER_LEN as u64),
+        plain_bytes,
         snapshot_bytes,
         torn_bytes: end.map_or(0, |end| end.torn as u64),
         ..Sizes::default()
@@ -127,6 +129,7 @@ fn continue_at(
                 capacity,
                 chain,
                 dirty: 0,
+                spare: Vec::new(),
             });
         }
         number += 1;
@@ -146,6 +149,7 @@ fn continue_at(
         capacity,
         chain,
         dirty: 0,
+        spare: Vec::new(),
     })
 }
 

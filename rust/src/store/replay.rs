@@ -14,6 +14,7 @@ use super::event::EventType;
 use super::heap::Ahead;
 use super::keyspace::Keyspace;
 use super::log::segment_name;
+use super::pack::unpack;
 use super::revision::{Body, Key, Revision, Written};
 use super::segment::{self, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
 
@@ -46,6 +47,8 @@ pub(crate) struct Replayed {
     /// None without a segment whose header is complete.
     pub(crate) end: Option<End>,
     pub(crate) log_bytes: u64,
+    /// What its batches unpack to.
+    pub(crate) plain_bytes: u64,
 }
 
 /// A batch decoded, and where it stands.
@@ -87,7 +90,9 @@ pub(crate) fn replay(
                 sender,
                 part: Vec::new(),
                 bytes: 0,
+                total: 0,
                 ahead: Ahead::default(),
+                plain: Vec::new(),
             };
             let read = read(disk, position, numbers, &mut out);
             out.send();
@@ -122,7 +127,11 @@ struct Outbox {
     sender: SyncSender<Vec<Batch>>,
     part: Vec<Batch>,
     bytes: usize,
+    /// Bytes of all parts together.
+    total: u64,
     ahead: Ahead,
+    /// Where batches are unpacked.
+    plain: Vec<u8>,
 }
 
 impl Outbox {
@@ -130,6 +139,7 @@ impl Outbox {
     fn push(&mut self, batch: Batch, bytes: usize) -> bool {
         self.part.push(batch);
         self.bytes += bytes;
+        self.total += bytes as u64;
         self.bytes < PART || self.send()
     }
 
@@ -168,6 +178,7 @@ fn read(
         position,
         end,
         log_bytes,
+        plain_bytes: out.total,
     })
 }
 
@@ -200,8 +211,16 @@ fn read_segment(
             let reason = "a batch does not continue the one before it";
             return Err(corrupt(&name, offset, reason));
         }
+        let payload = if batch.is_packed {
+            let unpacked = unpack(batch.payload, &mut out.plain);
+            unpacked.ok_or_else(|| corrupt(&name, offset, "a batch does not unpack"))?;
+            &out.plain
+        } else {
+            batch.payload
+        };
+        let length = payload.len();
         let entries =
-            decode(batch.payload, &mut out.ahead).ok_or_else(|| discontinuous(number, offset))?;
+            decode(payload, &mut out.ahead).ok_or_else(|| discontinuous(number, offset))?;
         let decoded = Batch {
             segment: number,
             offset,
@@ -209,7 +228,7 @@ fn read_segment(
         };
         position.chain = batch.sum;
         offset += segment::BATCH_HEADER_LEN + batch.payload.len();
-        if !out.push(decoded, batch.payload.len()) {
+        if !out.push(decoded, length) {
             break;
         }
     }

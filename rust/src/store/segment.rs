@@ -11,9 +11,12 @@ pub(crate) const HEADER_LEN: usize = 52;
 pub(crate) const BATCH_HEADER_LEN: usize = 16;
 
 const FILE_MAGIC: &[u8; 8] = b"korchlog";
-const BATCH_MAGIC: [u8; 4] = *b"\xb7krb";
-/// What is written. Format 1 is read as well: it had no leases, and no zeros at its end.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+/// A batch begins with the first three of these bytes, and then with one that tells whether it is packed.
+const BATCH_MAGIC: [u8; 3] = *b"\xb7kr";
+const PLAIN: u8 = b'b';
+const PACKED: u8 = b'z';
+/// What is written. Older formats are read as well: 2 packs nothing, 1 had no leases either, and no zeros at its end.
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 pub(crate) const ADVICE: &str = "Nothing was changed. Restore the directory from a backup; or, giving up everything written from there on, \
 cut the file at that offset (truncate -s OFFSET FILE) and remove the log files after it";
@@ -81,15 +84,16 @@ pub(crate) fn check_format(name: &str, version: u32) -> Result<()> {
 }
 
 /// Fill in the header of `batch`, whose first `BATCH_HEADER_LEN` bytes are reserved for it; return the batch's checksum.
-pub(crate) fn seal(batch: &mut [u8], uuid: &Uuid, chain: u32) -> Result<u32> {
+pub(crate) fn seal(batch: &mut [u8], is_packed: bool, uuid: &Uuid, chain: u32) -> Result<u32> {
     let too_long = || StoreError::Invalid("a batch of the log is longer than 4 GiB".into());
     let (header, payload) = batch
         .split_at_mut_checked(BATCH_HEADER_LEN)
         .ok_or_else(too_long)?;
     let length = u32::try_from(payload.len()).map_err(|_| too_long())?;
     let sum = checksum(uuid, chain, length, payload);
+    let [a, b, c] = BATCH_MAGIC;
     let fields = [
-        BATCH_MAGIC,
+        [a, b, c, if is_packed { PACKED } else { PLAIN }],
         length.to_le_bytes(),
         chain.to_le_bytes(),
         sum.to_le_bytes(),
@@ -102,6 +106,7 @@ pub(crate) fn seal(batch: &mut [u8], uuid: &Uuid, chain: u32) -> Result<u32> {
 #[derive(Debug)]
 pub(crate) struct Batch<'a> {
     pub(crate) payload: &'a [u8],
+    pub(crate) is_packed: bool,
     pub(crate) chain: u32,
     pub(crate) sum: u32,
 }
@@ -110,15 +115,18 @@ pub(crate) struct Batch<'a> {
 pub(crate) fn batch_at<'a>(bytes: &'a [u8], offset: usize, uuid: &Uuid) -> Option<Batch<'a>> {
     let (header, rest) = bytes.get(offset..)?.split_at_checked(BATCH_HEADER_LEN)?;
     let mut at = Cursor { rest: header };
-    if at.take::<4>() != BATCH_MAGIC {
-        return None;
-    }
+    let is_packed = match (at.take(), at.take()) {
+        (BATCH_MAGIC, [PLAIN]) => false,
+        (BATCH_MAGIC, [PACKED]) => true,
+        _ => return None,
+    };
     let length = u32::from_le_bytes(at.take());
     let chain = u32::from_le_bytes(at.take());
     let sum = u32::from_le_bytes(at.take());
     let payload = rest.get(..length as usize)?;
     (sum == checksum(uuid, chain, length, payload)).then_some(Batch {
         payload,
+        is_packed,
         chain,
         sum,
     })

@@ -2,7 +2,8 @@
 //!
 //! A snapshot replaces the log before segment `segment`. It holds history down to the compaction floor as well, so that watches
 //! resume across a restart. It is written under another name, synced, renamed, and read back before anything behind it is removed.
-//! It is written and read piece by piece, so it costs no memory. Format 1 had neither leases nor a last block that counts.
+//! It is written and read piece by piece, so it costs no memory. Format 2 packs nothing; format 1 had neither leases nor a last
+//! block that counts.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::disk::{Disk, DiskFile};
 use super::entry::{next_item, put_item};
 use super::error::{Result, StoreError};
 use super::heap::Ahead;
+use super::pack::{pack, unpack};
 use super::revision::Revision;
 use super::segment::{Cursor, Uuid, check_format, checksum, corrupt};
 
@@ -25,9 +27,10 @@ const BLOCK_LEN: usize = 256 << 10;
 const AHEAD: usize = 8;
 
 /// What is in a block, in the highest bits of its length.
+const PACKED: u32 = 1 << 29;
 const LEASES: u32 = 1 << 30;
 const COUNT: u32 = 1 << 31;
-const LENGTH: u32 = LEASES - 1;
+const LENGTH: u32 = PACKED - 1;
 
 /// What a file is called until it is whole and durable.
 pub(crate) const UNFINISHED: &str = "snapshot.tmp";
@@ -72,6 +75,7 @@ pub(crate) struct Saving<'a> {
     /// The checksum of the last block.
     sum: u32,
     block: Vec<u8>,
+    spare: Vec<u8>,
     count: u64,
 }
 
@@ -86,6 +90,7 @@ impl<'a> Saving<'a> {
             file,
             offset: HEADER_LEN as u64,
             block: vec![0; BLOCK_HEADER_LEN],
+            spare: Vec::new(),
             count: 0,
         })
     }
@@ -142,7 +147,10 @@ impl<'a> Saving<'a> {
         Ok(length)
     }
 
-    fn end_block(&mut self, kind: u32) -> Result<()> {
+    fn end_block(&mut self, mut kind: u32) -> Result<()> {
+        if pack(&mut self.block, BLOCK_HEADER_LEN, &mut self.spare) {
+            kind |= PACKED;
+        }
         let Some((header, block)) = self.block.split_at_mut_checked(BLOCK_HEADER_LEN) else {
             return Ok(());
         };
@@ -151,7 +159,7 @@ impl<'a> Saving<'a> {
         }
         let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
         if length > LENGTH {
-            let reason = "an object is longer than 1 GiB, so no snapshot can hold it";
+            let reason = "an object is longer than 512 MiB, so no snapshot can hold it";
             return Err(StoreError::Invalid(reason.into()));
         }
         self.sum = checksum(&self.header.uuid, self.sum, length | kind, block);
@@ -319,7 +327,7 @@ fn read(
     mut visit: impl FnMut(u64, Block) -> Result<Vec<u8>>,
 ) -> Result<(Header, u64)> {
     let mut file = disk.stream(name)?;
-    let mut block = Vec::new();
+    let (mut block, mut spare) = (Vec::new(), Vec::new());
     next_bytes(&mut *file, &mut block, HEADER_LEN)?;
     let header = Header::decode(name, &block)?;
     let mut offset = HEADER_LEN as u64;
@@ -334,11 +342,7 @@ fn read(
         let (length, rest) = block.split_first_chunk().ok_or_else(cut)?;
         let tagged = u32::from_le_bytes(*length);
         let sum = u32::from_le_bytes(*rest.first_chunk().ok_or_else(cut)?);
-        let kind = if header.version == 1 {
-            0
-        } else {
-            tagged & !LENGTH
-        };
+        let kind = tagged & header.kinds();
         let length = (tagged & !kind) as usize;
         next_bytes(&mut *file, &mut block, length)?;
         if block.len() < length {
@@ -350,7 +354,12 @@ fn read(
         if is_complete && header.version > 1 {
             return Err(damaged(name, offset, "there is something behind its end"));
         }
-        let found = match kind {
+        if kind & PACKED != 0 {
+            let unpacked = unpack(&block, &mut spare);
+            unpacked.ok_or_else(|| damaged(name, offset, "a block does not unpack"))?;
+            std::mem::swap(&mut block, &mut spare);
+        }
+        let found = match kind & !PACKED {
             LEASES => Block::Leases(std::mem::take(&mut block)),
             COUNT => {
                 is_complete = true;
@@ -364,7 +373,8 @@ fn read(
     }
 }
 
-/// A snapshot of `parts`, each of which is a block of items (0), of leases (1) or one that counts (2, 3), with all its checksums.
+/// A snapshot of `parts`, each of which is a block of items (0), of leases (1), one that counts (2) or one of packed items (3), with all
+/// its checksums.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn sealed(header: &Header, parts: &[(u8, &[u8])]) -> Vec<u8> {
     let mut out = header.encode();
@@ -373,7 +383,8 @@ pub(crate) fn sealed(header: &Header, parts: &[(u8, &[u8])]) -> Vec<u8> {
         let tag = match kind {
             0 => 0,
             1 => LEASES,
-            _ => COUNT,
+            2 => COUNT,
+            _ => PACKED,
         };
         let tagged = part.len() as u32 | tag;
         sum = checksum(&header.uuid, sum, tagged, part);
@@ -382,6 +393,39 @@ pub(crate) fn sealed(header: &Header, parts: &[(u8, &[u8])]) -> Vec<u8> {
         out.extend_from_slice(part);
     }
     out
+}
+
+/// A block as it stands in a file, with the number that `sealed` gives its kind.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) number: u8,
+    pub(crate) is_packed: bool,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The blocks of a snapshot, none of which is damaged.
+#[cfg(test)]
+pub(crate) fn blocks(mut file: &[u8]) -> (Header, Vec<Raw>) {
+    let header = Header::decode("", file).unwrap();
+    file = file.get(HEADER_LEN..).unwrap();
+    let mut found = Vec::new();
+    while let Some((tagged, rest)) = file.split_first_chunk() {
+        let tagged = u32::from_le_bytes(*tagged);
+        let rest = rest.get(4..).unwrap();
+        let (bytes, behind) = rest.split_at((tagged & LENGTH) as usize);
+        found.push(Raw {
+            number: match tagged & !LENGTH & !PACKED {
+                LEASES => 1,
+                COUNT => 2,
+                _ => 0,
+            },
+            is_packed: tagged & PACKED != 0,
+            bytes: bytes.to_vec(),
+        });
+        file = behind;
+    }
+    (header, found)
 }
 
 /// Read `length` bytes, or what is left.
@@ -415,6 +459,15 @@ pub(crate) fn damaged(name: &str, offset: u64, reason: &str) -> StoreError {
 }
 
 impl Header {
+    /// The bits of a block's length that say what is in it.
+    fn kinds(&self) -> u32 {
+        match self.version {
+            1 => 0,
+            2 => LEASES | COUNT,
+            _ => LEASES | COUNT | PACKED,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(MAGIC);

@@ -1,10 +1,10 @@
 //! Power cuts at every byte, torn sectors, flipped bits, failing syncs, full disks.
 
 use super::*;
-use crate::store::segment::{self, BATCH_HEADER_LEN, HEADER_LEN};
+use crate::store::segment::{BATCH_HEADER_LEN, HEADER_LEN};
 
 /// A log of several batches, some of several commits, and the state after each: (length of the log, dump).
-fn history(store: &Store) -> Vec<(usize, String)> {
+pub(super) fn history(store: &Store) -> Vec<(usize, String)> {
     let length = || store.stats()["log_bytes"] as usize;
     let mut states = vec![(length(), dump(store))];
     for round in 0..6 {
@@ -28,9 +28,9 @@ fn history(store: &Store) -> Vec<(usize, String)> {
     states
 }
 
-const FIRST: &str = "log-0000000000000001";
+pub(super) const FIRST: &str = "log-0000000000000001";
 
-fn one_segment() -> (MemDisk, Store) {
+pub(super) fn one_segment() -> (MemDisk, Store) {
     let disk = MemDisk::default();
     // The first segment is a 256th of this, which holds all that these tests write.
     let store = Store::open_on(Arc::new(disk.clone()), 256 * 4096).unwrap();
@@ -337,7 +337,9 @@ fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
     }
     publish(&store);
     assert_eq!(store.revision(), written + 2);
-    store.snapshot().unwrap();
+    while store.snapshot().is_err() {
+        std::thread::yield_now();
+    }
     let reopened = on(&disk.crashed(|_, durable, _| durable.to_vec())).unwrap();
     assert_eq!(dump(&reopened), dump(&store));
 }
@@ -365,53 +367,11 @@ fn a_disk_that_fills_up_at_any_point_loses_nothing_that_was_flushed() {
             refused += u32::from(done.is_err());
             publish(&store);
         }
-        assert!(refused > 0 || space > 1500);
+        assert!(refused > 0 || space > 600);
         disk.set_space(None);
         let reopened = on(&disk.crashed(|_, durable, _| durable.to_vec())).unwrap();
         assert_eq!(dump(&reopened), dump(&store), "with {space} bytes");
     }
-}
-
-#[test]
-fn a_log_and_a_snapshot_of_format_1_are_read_and_continued_in_format_2() {
-    let (disk, store) = one_segment();
-    history(&store);
-    let used = store.stats()["log_bytes"] as usize;
-    let bytes = disk.read(FIRST).unwrap();
-    let header = segment::Header::decode(FIRST, &bytes).unwrap();
-    assert_eq!(header.version, 2);
-    for torn in [&b""[..], b"\xb7krb torn"] {
-        let mut old = segment::Header {
-            version: 1,
-            ..header.clone()
-        }
-        .encode();
-        old.extend_from_slice(&bytes[HEADER_LEN..used]);
-        old.extend_from_slice(torn);
-        let after = MemDisk::default();
-        after.put(FIRST, old);
-        let migrated = on(&after).unwrap();
-        assert_eq!(dump(&migrated), dump(&store));
-        assert_eq!(migrated.stats()["torn_bytes"], torn.len() as u64);
-        migrated
-            .commit(vec![put("/after", Some(0), on_node(""))])
-            .unwrap();
-        publish(&migrated);
-        let again = on(&after.crashed(|_, durable, _| durable.to_vec())).unwrap();
-        assert_eq!(dump(&again), dump(&migrated));
-    }
-    let mut newer = segment::Header {
-        version: 3,
-        ..header
-    }
-    .encode();
-    newer.extend_from_slice(&bytes[HEADER_LEN..]);
-    let after = MemDisk::default();
-    after.put(FIRST, newer);
-    let refused = on(&after).unwrap_err().to_string();
-    let expected =
-        "log-0000000000000001 has format 3, this korch reads formats 1 to 2: use a newer one";
-    assert_eq!(refused, expected);
 }
 
 /// As btrfs or ZFS: room that was set aside is no room for a copy.

@@ -1,6 +1,7 @@
 //! The store as a whole: what is visible when, and what crashes and bad disks leave of it.
 
 mod crash;
+mod formats;
 mod random;
 mod transacting;
 mod watching;
