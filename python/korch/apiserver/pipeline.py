@@ -444,7 +444,7 @@ class Pipeline:
             if is_same and "managedFields" in old["metadata"]:
                 # Nothing was taken over, so nobody's time moves.
                 new["metadata"]["managedFields"] = old["metadata"]["managedFields"]
-            if options.is_dry_run or is_same:
+            if options.is_dry_run or (is_same and not self.records.is_outdated(resource, old)):
                 metadata = old["metadata"]
                 await self.records.storage.confirm(resource.key(metadata.get("namespace") or "", metadata["name"]), revision)
                 _cancel(claim)

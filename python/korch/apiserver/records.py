@@ -80,6 +80,13 @@ class Records:
             return None
         return to_kind(resource, record.value), record.mod_revision
 
+    def is_outdated(self, resource: Resource, obj: Object) -> bool:
+        """Return whether an object that did not change would be stored in another form than it is in."""
+        if resource.is_outdated is None:
+            return False
+        record = self.storage.get(resource.key(obj["metadata"].get("namespace") or "", obj["metadata"]["name"]))
+        return record is not None and resource.is_outdated(record.value)
+
     def put(self, resource: Resource, obj: Object, expected: int) -> Op:
         """Return the operation that stores `obj`, provided that its key is at revision `expected` (0: that it is free).
 

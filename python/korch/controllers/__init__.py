@@ -37,6 +37,7 @@ from korch.controllers.resourceclaim import ResourceClaimController
 from korch.controllers.root_ca import RootCaController
 from korch.controllers.serviceaccount import ServiceAccountController
 from korch.controllers.statefulset import StatefulSetController
+from korch.controllers.storage_version_migrator import StorageVersionMigratorController
 from korch.controllers.taint_eviction import TaintEvictionController
 from korch.controllers.token_cleaner import TokenCleaner
 from korch.runtime.context import Runtime
@@ -63,6 +64,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     ResourceClaimController,
     ServiceAccountController,
     StatefulSetController,
+    StorageVersionMigratorController,
     TaintEvictionController,
     TokenCleaner,
 )

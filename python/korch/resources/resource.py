@@ -165,6 +165,8 @@ class Resource:
     to_storage: Callable[[Object], None] = _nothing
     # From stored bytes to bytes of this kind, in place of `from_storage`; `storage` is set with it. May raise NeedsConversion.
     present: Callable[[bytes], bytes] | None = None
+    # Whether stored bytes would be other ones if they were stored today; then a change of nothing is written too.
+    is_outdated: Callable[[bytes], bool] | None = None
     # The kind of a list of these, when it is not the kind with `List` behind it.
     list_kind: str = ""
     # What clients of a deprecated version are warned of.

@@ -29,7 +29,8 @@ class Cluster:
 
     def __init__(self, config: ControllerConfig) -> None:
         self.runtime = simulated(7)
-        self.server = ApiServer(self.runtime, Storage.open(None, self.runtime), catalogue(), ServerConfig(advertise_host="192.0.2.10"))
+        self.storage = Storage.open(None, self.runtime)
+        self.server = ApiServer(self.runtime, self.storage, catalogue(), ServerConfig(advertise_host="192.0.2.10"))
         self.client = self.server.client()
         self.informers = Informers(self.client, self.runtime)
         self.controllers = all_controllers(self.client, self.informers, self.runtime, config)

@@ -26,9 +26,10 @@ _TERMINATING_VERBS = tuple(verb for verb in _VERBS if verb != "create")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """How stored objects come into the form of a version, and back. `present` is None when they are in it already."""
+    """How stored objects come into the form of a version, and back. The first two are None when they are always in it already."""
 
     present: Callable[[bytes], bytes] | None
+    is_outdated: Callable[[bytes], bool] | None
     to_storage: Callable[[Object], None]
 
 
@@ -60,6 +61,7 @@ def resource_of(crd: Object, version: Object, schema: LazySchema, shown: Shown, 
         storage=(group, names["plural"]) if shown.present is not None or storage_version(crd) != name else None,
         to_storage=shown.to_storage,
         present=shown.present,
+        is_outdated=shown.is_outdated,
         list_kind=list_kind,
         warning=_warning(group, kind, version),
         definitions=lambda is_v3: definitions(group, name, kind, list_kind, schema.document(), is_v3=is_v3),

@@ -180,7 +180,8 @@ class CustomKinds:
             if not one.get("served"):
                 continue
             present = None if is_plain else versions.presenter(one["name"])
-            shown = Shown(present=present, to_storage=versions.writer(one["name"]))
+            is_outdated = None if is_plain else versions.is_outdated
+            shown = Shown(present=present, is_outdated=is_outdated, to_storage=versions.writer(one["name"]))
             resources.append(resource_of(crd, one, schemas[one["name"]], shown, lambda: self._is_current(name)))
         served.keys = [(one.group, one.version, one.plural) for one in resources]
         served.definitions = [one.schema for one in resources]

@@ -71,6 +71,12 @@ class Versions:
 
         return present
 
+    def is_outdated(self, value: bytes) -> bool:
+        """Return whether an object is stored in another version than objects are now, or not as the present schema would have it."""
+        if _text_after(value, _VERSION) != f"{self._group}/{self._stored}".encode():
+            return True
+        return not self._is_current(value) and self._schemas[self._stored].restore(value) != value
+
     def writer(self, version: str) -> Callable[[Object], None]:
         """Return the function that turns an object of `version` into the form that is stored, in place."""
         target = f"{self._group}/{self._stored}"
