@@ -270,7 +270,7 @@ fn tail(directory: &Path, count: usize) -> Outcome {
     let store = Store::open(directory)?;
     let keys = store.stats()["keys"].max(1) as usize;
     let until = Instant::now() + CATCH_UP_MAX;
-    while store.stats()["log_bytes"] > LOG_BYTES_MAX && Instant::now() < until {
+    while store.stats()["log_plain_bytes"] > LOG_BYTES_MAX && Instant::now() < until {
         // Whoever flushes also looks after snapshots.
         store.request(0);
         std::thread::sleep(Duration::from_millis(100));

@@ -393,6 +393,9 @@ class FieldManager:
         """Return (object without managedFields, managedFields as JSON or b"") of `config` applied to `live` (None: to nothing).
 
         Raises ApplyConflict (unless `force`), UnfitConfiguration, ValueError (what is stored cannot be read)."""
+    def overlay(self, live: bytes, config: bytes) -> bytes:
+        """Return `live` with `config` merged into it, whoever owns what. Raises ValueError when `config` does not fit the kind, or
+        names a map or list that would be replaced as a whole."""
 
 def peel_managers(object: bytes) -> tuple[bytes, bytes]:
     """Return an object's JSON without its managedFields, and these as they stand (empty: none). Raises ValueError."""

@@ -114,6 +114,13 @@ class FieldManagers:
         kind = (resource.group, resource.version, resource.kind)
         return merged(endpoint, kind, live, config, manager=manager, now=now, force=force)
 
+    def overlay(self, resource: Resource, obj: bytes, config: bytes) -> bytes:
+        """Return `obj` with `config` merged into it by the kind's schema (both encoded); nobody comes to own anything.
+
+        Raises ValueError, in upstream's words, when `config` does not fit the kind or names a part that is replaced as a whole.
+        """
+        return self._of(resource, "").overlay(obj, config)
+
     def _of(self, resource: Resource, subresource: str) -> native.FieldManager:
         key = (resource.group, resource.version, resource.plural, subresource)
         found = self._made.get(key)

@@ -157,7 +157,7 @@ class ApiServer:
         connector = Connector(proxy.certificate, proxy.key)
         self.aggregated = AggregatedApis(self.pipeline, runtime, self.webhooks, connector, proxy.authentication)
         self.pipeline.extensions = ConfiguredAdmission(
-            self._records, catalogue, self.pipeline.codec, self.webhooks, runtime.rng, config.authorizer
+            self._records, catalogue, self.pipeline.codec, self.pipeline.managers, self.webhooks, runtime.rng, config.authorizer
         )
         self._add_reviews()
         self._rebuild_services()

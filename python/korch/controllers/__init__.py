@@ -22,6 +22,7 @@ from korch.controllers.endpoints import EndpointsController
 from korch.controllers.endpointslice import EndpointSliceController
 from korch.controllers.endpointslice_mirroring import EndpointSliceMirroringController
 from korch.controllers.event_ttl import EventTtlController
+from korch.controllers.flow_schema import FlowSchemaController
 from korch.controllers.garbage_collector import GarbageCollector
 from korch.controllers.job import JobController
 from korch.controllers.namespace import NamespaceController
@@ -57,6 +58,7 @@ _PLAIN: tuple[type[Controller], ...] = (
     EndpointSliceController,
     EndpointSliceMirroringController,
     EndpointsController,
+    FlowSchemaController,
     JobController,
     NamespaceController,
     ReplicaSetController,

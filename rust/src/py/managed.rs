@@ -120,6 +120,16 @@ impl FieldManager {
             }
         }
     }
+
+    fn overlay<'py>(
+        &self,
+        py: Python<'py>,
+        live: &[u8],
+        config: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let found = managed::overlay(&self.table, self.of, text(live)?, text(config)?);
+        Ok(PyBytes::new(py, &found.map_err(PyValueError::new_err)?))
+    }
 }
 
 #[pyfunction]

@@ -124,6 +124,23 @@ async def test_a_policy_changes_objects_by_json_patch_and_by_applying(api: Api) 
 
 
 @on_server
+async def test_a_policy_that_applies_merges_lists_by_their_keys_and_replaces_nothing_as_a_whole(api: Api) -> None:
+    await api.namespace()
+    pod = "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{"
+    tolerations = pod + "tolerations: [Object.spec.template.spec.tolerations{key: 'a', operator: 'Exists'}]}}}}"
+    sidecar = pod + "containers: [Object.spec.template.spec.containers{name: 'side', image: 'side:1'}]}}}}"
+    mutations = [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": sidecar}}]
+    await bound(api, {"mutations": mutations, "reinvocationPolicy": "Never"}, kind="mutating")
+    made = await api.made(DEPLOYMENTS, deployment("a"))
+    assert [one["name"] for one in made["spec"]["template"]["spec"]["containers"]] == ["c", "side"]
+    mutations = [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": tolerations}}]
+    await api.patch(f"{GROUP}/mutatingadmissionpolicies/limits", {"spec": {"mutations": mutations}})
+    refused = (await api.post(DEPLOYMENTS, deployment("b"))).says
+    why = "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.tolerations"
+    assert refused[0] == 422 and refused[2].endswith(f"denied request: {why}")
+
+
+@on_server
 async def test_policies_are_checked_when_they_are_written(api: Api) -> None:
     spec = {
         "matchConstraints": constraints(),

@@ -17,6 +17,7 @@ from korch.apiserver.admission.matching import is_exempt
 from korch.apiserver.admission.policies import Policies
 from korch.apiserver.admission.webhooks import Webhooks
 from korch.apiserver.codec import Codec, normal
+from korch.apiserver.field_managers import FieldManagers
 from korch.apiserver.identity import Authorizer
 from korch.apiserver.records import Records
 from korch.apiserver.webhook_client import WebhookClient
@@ -31,7 +32,14 @@ class ConfiguredAdmission:
     """Policies and webhooks as one step of the pipeline; see `pipeline.Extensions`."""
 
     def __init__(
-        self, records: Records, catalogue: Catalogue, codec: Codec, client: WebhookClient, rng: Rng, authorizer: Authorizer
+        self,
+        records: Records,
+        catalogue: Catalogue,
+        codec: Codec,
+        managers: FieldManagers,
+        client: WebhookClient,
+        rng: Rng,
+        authorizer: Authorizer,
     ) -> None:
         self._authorizer = authorizer
 
@@ -47,7 +55,7 @@ class ConfiguredAdmission:
         )
 
         def policies(word: str, plural: str, bindings: str) -> Policies:
-            return Policies(word=word, policies=of(plural), bindings=of(bindings), catalogue=catalogue, records=records, codec=codec)
+            return Policies(word=word, policies=of(plural), bindings=of(bindings), catalogue=catalogue, records=records, managers=managers)
 
         self._checks = policies("ValidatingAdmissionPolicy", "validatingadmissionpolicies", "validatingadmissionpolicybindings")
         self._changes = policies("MutatingAdmissionPolicy", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings")

@@ -21,7 +21,7 @@ from korch.apiserver.admission.attributes import Variables
 from korch.apiserver.admission.configurations import Configurations
 from korch.apiserver.admission.matching import ConditionFailed, conditions_hold, matched, selected
 from korch.apiserver.audit.record import annotate
-from korch.apiserver.codec import Codec
+from korch.apiserver.field_managers import FieldManagers
 from korch.apiserver.records import Records, load
 from korch.resources.admissionregistration.matching import CONDITION_VARIABLES, compiled
 from korch.resources.admissionregistration.policies import variables_of
@@ -50,14 +50,21 @@ class Policies:
     """Evaluates the policies of one kind. `word` is the kind, as messages name it."""
 
     def __init__(
-        self, *, word: str, policies: Configurations, bindings: Configurations, catalogue: Catalogue, records: Records, codec: Codec
+        self,
+        *,
+        word: str,
+        policies: Configurations,
+        bindings: Configurations,
+        catalogue: Catalogue,
+        records: Records,
+        managers: FieldManagers,
     ) -> None:
         self._word = word
         self._policies = policies
         self._bindings = bindings
         self._catalogue = catalogue
         self._records = records
-        self._codec = codec
+        self._managers = managers
 
     def is_idle(self) -> bool:
         """Whether there is nothing to evaluate."""
@@ -265,9 +272,10 @@ class Policies:
         applied = self._evaluate(mutation["applyConfiguration"]["expression"], "", spec, variables)
         if not isinstance(applied, dict):
             raise ValueError("applyConfiguration must evaluate to an object")
-        if resource.schema in self._codec.custom:
-            return patches.merge_patch(before, orjson.dumps(applied))
-        return patches.strategic_merge_patch(before, orjson.dumps(applied), resource.schema, self._codec.schema)
+        try:
+            return self._managers.overlay(resource, before, orjson.dumps(applied))
+        except ValueError as error:
+            raise ValueError(f"error applying patch: {error}") from error
 
     def _refused(self, request: AdmissionRequest, due: _Due, problem: str, reason: str) -> ApiError:
         names = f"'{due.policy['metadata']['name']}' with binding '{due.binding['metadata']['name']}'"

@@ -4,7 +4,7 @@
 //! wire form FieldsV1. `types` tells how the compiled schema merges a value (atomic, set, map by keys, or deduced when there is no
 //! schema); `changed` reads two objects without what they share; `fields`, `compare`, `merge`, `remove` and `validate` are the walks over
 //! typed values; `entries` are an object's managers, and `peel` takes them off it unread; `remembered` knows the fields of
-//! specs that come again; `update` and `apply` put these together.
+//! specs that come again; `update` and `apply` put these together; `overlay` merges where nobody is to own anything.
 //! Mirrors sigs.k8s.io/structured-merge-diff and apimachinery's util/managedfields.
 
 mod apply;
@@ -13,6 +13,7 @@ mod compare;
 mod entries;
 mod fields;
 mod merge;
+mod overlay;
 mod path;
 mod peel;
 mod remembered;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use apply::{Applied, ApplyError, Conflict, apply};
 pub use entries::Write;
+pub use overlay::overlay;
 pub use peel::peel;
 pub use remembered::Remembered;
 pub use scale::{scale_to_parent, scale_to_subresource};

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::remembered::Remembered;
 use super::update::{track_created, tracked};
 use super::value::Value as Borrowed;
-use super::{Applied, ApplyError, Conflict, Type, Write, apply, track};
+use super::{Applied, ApplyError, Conflict, Type, Write, apply, overlay, track};
 use crate::api::schema::Schema;
 
 const VERSION: &str = "test/v1";
@@ -45,6 +45,47 @@ fn schema() -> Schema {
         }}
     });
     Schema::compile(definitions.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_configuration_laid_over_an_object_merges_by_keys_and_replaces_nothing_as_a_whole() {
+    let schema = schema();
+    let of = Type::Node(schema.definition("Thing").unwrap());
+    let live = json!({
+        "metadata": {"name": "a", "labels": {"x": "1"}},
+        "ports": [{"port": 80, "protocol": "TCP", "name": "web"}, {"port": 53, "protocol": "UDP"}],
+        "words": ["one"], "lines": ["first"], "whole": {"k": "v"}, "count": 1
+    })
+    .to_string();
+    let over = |config: Value| {
+        let found = overlay(&schema, of, &live, &config.to_string())?;
+        Ok::<Value, String>(serde_json::from_slice(&found).unwrap())
+    };
+    let merged = over(json!({
+        "metadata": {"labels": {"y": "2"}},
+        "ports": [{"port": 53, "protocol": "UDP", "name": "dns"}, {"port": 443, "protocol": "TCP"}],
+        "words": ["two"]
+    }));
+    let expected = json!({
+        "metadata": {"name": "a", "labels": {"x": "1", "y": "2"}},
+        "ports": [
+            {"port": 80, "protocol": "TCP", "name": "web"},
+            {"port": 53, "protocol": "UDP", "name": "dns"},
+            {"port": 443, "protocol": "TCP"}
+        ],
+        "words": ["one", "two"], "lines": ["first"], "whole": {"k": "v"}, "count": 1
+    });
+    assert_eq!(merged.unwrap(), expected);
+    let wholes = over(json!({"lines": ["second"], "spec": {"whole": {"k": "w"}}}));
+    assert_eq!(
+        wholes.unwrap_err(),
+        "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .lines, .spec.whole"
+    );
+    let unfit = over(json!({"unheard": 1}));
+    assert_eq!(
+        unfit.unwrap_err(),
+        "failed to convert patch object to typed object: .unheard: field not declared in schema"
+    );
 }
 
 /// An object with its managers, changed as the API server would.
