@@ -40,6 +40,7 @@ The cluster is ready. Next:
   export KUBECONFIG={state["kubeconfig"]}
   export PATH={BIN}:$PATH
   kubectl get pods -A
+  korch status --data-dir {options.data_dir}
   make down""")
 
 
