@@ -15,6 +15,7 @@ import ipaddress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from korch.api.conditions import condition_status, get_condition, set_condition
@@ -26,6 +27,7 @@ from korch.client.backoff import Backoff
 from korch.client.controller import Controller, Requeue, Watch
 from korch.client.informer import Informers
 from korch.client.lease import NODE_RENEW_S, NodeLease
+from korch.client.projections import decoder, object_key
 from korch.client.protocol import Client, DeleteOptions
 from korch.runtime.clock import parse_rfc3339, rfc3339
 from korch.runtime.context import Runtime
@@ -175,6 +177,32 @@ class HollowNode:
         return set_condition(status, "Ready", "True", now=now, reason="KubeletReady", message=message, lastHeartbeatTime=at_now) or changed
 
 
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str = ""
+    namespace: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    phase: str = ""
+    podIP: str = ""
+
+
+class _Neighbour(msgspec.Struct, frozen=True):
+    """What a node keeps of each of its pods: its key, and the address that it takes."""
+
+    metadata: _Metadata = _Metadata()
+    status: _Status = _Status()
+
+    @property
+    def address(self) -> str:
+        """Return the address that nobody else may have, empty for a pod that is over."""
+        return "" if self.status.phase in ("Succeeded", "Failed") else self.status.podIP
+
+
+def _key(pod: _Neighbour) -> tuple[str]:
+    return (object_key(pod.metadata.namespace, pod.metadata.name),)
+
+
 @dataclass(slots=True)
 class _Drawn:
     """What was drawn for one pod, by uid: when it starts, stops and corrects its status (seconds since the epoch), and its address."""
@@ -192,7 +220,8 @@ class HollowPods(Controller):
 
     def __init__(self, client: Client, runtime: Runtime, node: HollowNode) -> None:
         self.name = "kubelet"  # type: ignore[misc]  # the component that events name
-        self.watches = (Watch(PODS, decode=orjson.loads, field_selector=f"spec.nodeName={node.name}"),)  # type: ignore[misc]
+        mine = Watch(PODS, keys=_key, decode=decoder(_Neighbour), field_selector=f"spec.nodeName={node.name}")
+        self.watches = (mine,)  # type: ignore[misc]
         super().__init__(client, Informers(client, runtime), runtime)
         self._node = node
         self._random = runtime.rng.stream(f"hollow/{node.name}/pods")
@@ -363,7 +392,7 @@ class HollowPods(Controller):
         if drawn.address:
             return drawn.address
         taken = {one.address for one in self._drawn.values()}
-        taken |= {at(one, "status", "podIP") or "" for one in self.informer(PODS).list() if not is_terminal(one)}
+        taken |= {one.address for one in self.informer(PODS).list()}
         assert self._network is not None
         size = self._network.num_addresses
         for _ in range(size - 3):
