@@ -68,10 +68,11 @@ _CHECK_CERTIFICATES_EVERY_S = 3600.0
 _GARBAGE_THRESHOLDS = (20_000, 20, 20)
 # More simulated nodes than this bring their own pod ranges, because the usual pod network has 256 parts and real nodes need some, and
 # renew their leases as seldom as may be, because that is all that they do most of the time: seconds, and at most a share of the
-# silence after which a node is lost.
+# silence after which a node is lost. Some dozens of them do so at once and share a commit, which holds others up for milliseconds.
 _FEW_SIM_NODES = 100
 _SIM_RENEW_S = 30.0
 _SIM_RENEW_SHARE = 0.6
+_SIM_TICK_S = 0.25
 
 log = get_logger("server")
 
@@ -274,7 +275,7 @@ class Server:
             shape = Shape()
             if options.sim_nodes > _FEW_SIM_NODES:
                 renew_s = min(_SIM_RENEW_S, options.node_monitor_grace_period_s * _SIM_RENEW_SHARE)
-                shape = Shape(registers_pod_cidr=True, renew_s=renew_s)
+                shape = Shape(registers_pod_cidr=True, renew_s=renew_s, tick_s=_SIM_TICK_S)
             for index in range(options.sim_nodes):
                 name = f"sim-{index + 1}"
                 yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime, shape=shape).run()

@@ -26,7 +26,7 @@ from korch.api.pods import is_terminal, phase_of
 from korch.client.backoff import Backoff
 from korch.client.controller import Controller, Requeue, Watch
 from korch.client.informer import Informers
-from korch.client.lease import NODE_RENEW_S, NodeLease
+from korch.client.lease import NODE_RENEW_S, NodeLease, until_tick_s
 from korch.client.projections import decoder, object_key
 from korch.client.protocol import Client, DeleteOptions
 from korch.runtime.clock import parse_rfc3339, rfc3339
@@ -56,7 +56,7 @@ PRESSURES = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """What a hollow node looks like. Delays are (least, most) seconds; `renew_s` lie between two renewals of its lease, and at least
-    as many between two looks at its status.
+    as many between two looks at its status. Both fall on multiples of `tick_s`, together with those of other nodes, unless that is 0.
 
     `address` and `pod_cidr` follow from the number at the end of the node's name when they are empty. `pod_cidr` counts only where no
     controller gives the Node a range of its own, unless the node `registers_pod_cidr`: then nobody has to give it one.
@@ -69,6 +69,7 @@ class Shape:
     pod_cidr: str = ""
     registers_pod_cidr: bool = False
     renew_s: float = NODE_RENEW_S
+    tick_s: float = 0.0
     start_s: tuple[float, float] = (0.2, 1.5)
     stop_s: tuple[float, float] = (0.1, 2.0)
 
@@ -84,7 +85,7 @@ class HollowNode:
         self._random = runtime.rng.stream(f"hollow/{name}")
         # The Node as it was when its status was found right, and until when that is enough.
         self._right, self._right_until = b"", 0.0
-        self.lease = NodeLease(client, name, runtime, renew_s=shape.renew_s)
+        self.lease = NodeLease(client, name, runtime, renew_s=shape.renew_s, tick_s=shape.tick_s)
         self.pods = HollowPods(client, runtime, self)
 
     async def run(self) -> None:
@@ -113,7 +114,8 @@ class HollowNode:
                 await self._report_once()
             except (ApiError, ConnectionError, TimeoutError) as error:
                 log.debug("node status not reported", node=self.name, error=str(error))
-            await asyncio.sleep(max(STATUS_PERIOD_S, self.shape.renew_s) * (1 + 0.04 * self._random.random()))
+            pause_s = max(STATUS_PERIOD_S, self.shape.renew_s) * (1 + 0.04 * self._random.random())
+            await asyncio.sleep(until_tick_s(pause_s, self.shape.tick_s))
 
     async def _report_once(self) -> None:
         raw = await self._client.get(NODES, self.name)
