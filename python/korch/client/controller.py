@@ -129,8 +129,12 @@ class Controller(ABC):
         self._informers: list[Informer[Any]] = []
         self._unseen: dict[str, dict[int, tuple[int, float]]] = {}
         self._is_started = False
+        self._first_of: dict[ResourceRef, Informer[Any]] = {}
         for watch in self.watches:
-            self._informers.append(self._follow(watch))
+            self._informers.append(self._informer_of(watch))
+            self._first_of.setdefault(watch.resource, self._informers[-1])
+        for watch, informer in zip(self.watches, self._informers, strict=True):
+            self._follow(watch, informer)
 
     @abstractmethod
     async def reconcile(self, key: str) -> Requeue | None:
@@ -144,10 +148,10 @@ class Controller(ABC):
 
     def informer(self, resource: ResourceRef) -> Informer[Any]:
         """Return the informer of the first declared watch of `resource`. Raises LookupError when none was declared."""
-        for watch, informer in zip(self.watches, self._informers, strict=True):
-            if watch.resource == resource:
-                return informer
-        raise LookupError(f"controller {self.name} does not watch {resource.plural}")
+        informer = self._first_of.get(resource)
+        if informer is None:
+            raise LookupError(f"controller {self.name} does not watch {resource.plural}")
+        return informer
 
     @property
     def is_synced(self) -> bool:
@@ -189,7 +193,7 @@ class Controller(ABC):
             finally:
                 self._is_started = False
 
-    def _follow(self, watch: Watch) -> Informer[Any]:
+    def _informer_of(self, watch: Watch) -> Informer[Any]:
         informer = self.informers.informer(
             watch.resource,
             decode=watch.decode,
@@ -199,6 +203,9 @@ class Controller(ABC):
         )
         for name, values_of in watch.indexes.items():
             informer.add_index(name, values_of)
+        return informer
+
+    def _follow(self, watch: Watch, informer: Informer[Any]) -> None:
         keys_of: KeysOf | None = getattr(self, watch.keys) if isinstance(watch.keys, str) else watch.keys
         if keys_of is not None:
             informer.on(
@@ -206,7 +213,6 @@ class Controller(ABC):
                 update=lambda old, new: self._add((*keys_of(old), *keys_of(new))),
                 delete=lambda obj: self._add(keys_of(obj)),
             )
-        return informer
 
     def _add(self, keys: Iterable[str]) -> None:
         for key in keys:

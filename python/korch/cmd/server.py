@@ -68,10 +68,11 @@ _CHECK_CERTIFICATES_EVERY_S = 3600.0
 _GARBAGE_THRESHOLDS = (20_000, 20, 20)
 # More simulated nodes than this bring their own pod ranges, because the usual pod network has 256 parts and real nodes need some, and
 # renew their leases as seldom as may be, because that is all that they do most of the time: seconds, and at most a share of the
-# silence after which a node is lost.
+# silence after which a node is lost. Some dozens of them do so at once and share a commit, which holds others up for milliseconds.
 _FEW_SIM_NODES = 100
 _SIM_RENEW_S = 30.0
 _SIM_RENEW_SHARE = 0.6
+_SIM_TICK_S = 0.25
 
 log = get_logger("server")
 
@@ -260,7 +261,7 @@ class Server:
             await self._storage.close()
 
     def _components(self) -> Iterator[tuple[str, Any]]:
-        options, runtime = self._options, self._runtime
+        options = self._options
         if options.with_controllers:
             name = "kube-controller-manager"
             client = self._client(f"system:{name}")
@@ -269,15 +270,24 @@ class Server:
             scheduling = self._client("system:kube-scheduler")
             yield "scheduler", self._leadership.run(scheduling, "kube-scheduler", lambda: self._schedule(scheduling))
         if options.sim_nodes:
-            from korch.testing.hollow import HollowNode, Shape
+            yield "sim-nodes", self._simulate_nodes()
 
-            shape = Shape()
-            if options.sim_nodes > _FEW_SIM_NODES:
-                renew_s = min(_SIM_RENEW_S, options.node_monitor_grace_period_s * _SIM_RENEW_SHARE)
-                shape = Shape(registers_pod_cidr=True, renew_s=renew_s)
+    async def _simulate_nodes(self) -> None:
+        """Run the simulated nodes; returns only when cancelled."""
+        from korch.testing.hollow import HollowNode, Shape
+
+        options, shape = self._options, Shape()
+        if options.sim_nodes > _FEW_SIM_NODES:
+            renew_s = min(_SIM_RENEW_S, options.node_monitor_grace_period_s * _SIM_RENEW_SHARE)
+            shape = Shape(registers_pod_cidr=True, renew_s=renew_s, tick_s=_SIM_TICK_S)
+        # Thousands that come before the namespace of their leases would all be refused, and come again.
+        while not self._api.is_ready():
+            await asyncio.sleep(0.01)
+        async with asyncio.TaskGroup() as tasks:
             for index in range(options.sim_nodes):
                 name = f"sim-{index + 1}"
-                yield name, HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, runtime, shape=shape).run()
+                node = HollowNode(self._client(f"system:node:{name}", "system:nodes"), name, self._runtime, shape=shape)
+                tasks.create_task(node.run(), name=name)
 
     async def _control(self, client: Client) -> None:
         """Run all controllers; returns only when cancelled."""

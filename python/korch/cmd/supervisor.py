@@ -31,6 +31,8 @@ from korch.runtime.log import get_logger
 _LOOK_EVERY_S = 0.5
 # How long to wait before the next look while something is not ready yet.
 _LOOK_AGAIN_S = 0.05
+# A look at thousands of nodes takes a while: rest this many times as long after it, and as long while something is not ready yet.
+_LOOK_REST = 20
 _LOOK_TIMEOUT_S = 3
 # An answer to `korch status` rests on a look that is no older than this.
 _FRESH_S = 0.05
@@ -219,8 +221,10 @@ class Supervisor:
 
     async def _look_for_ever(self) -> None:
         while True:
+            began = self._runtime.clock.monotonic()
             await self._look_again()
-            await asyncio.sleep(_LOOK_EVERY_S if not self._problems() else _LOOK_AGAIN_S)
+            took_s = self._runtime.clock.monotonic() - began
+            await asyncio.sleep(max(_LOOK_AGAIN_S, took_s) if self._problems() else max(_LOOK_EVERY_S, _LOOK_REST * took_s))
 
     async def _look_again(self) -> None:
         """Take a fresh look, unless one has just ended; what cannot be seen in time counts as not ready."""

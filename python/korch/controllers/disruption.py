@@ -28,6 +28,7 @@ from korch.api.pods import is_ready, is_terminal
 from korch.api.validation import is_empty_selector, percent_of, selector_matches
 from korch.client.controller import Controller, Requeue, Watch, namespaces
 from korch.controllers.workload.controller import decode_object, same_key
+from korch.controllers.workload.pods import decode_pod
 from korch.runtime.clock import parse_rfc3339, rfc3339
 
 Object = dict[str, Any]
@@ -44,7 +45,7 @@ class DisruptionController(Controller):
     workers = 2
     watches = (
         Watch(POD_DISRUPTION_BUDGETS, keys=same_key, decode=decode_object, indexes={"namespace": namespaces}),
-        Watch(PODS, keys="budgets_of_pod", decode=decode_object, indexes={"namespace": namespaces}),
+        Watch(PODS, keys="budgets_of_pod", decode=decode_pod, indexes={"namespace": namespaces}),
     )
 
     def budgets_of_pod(self, pod: Object) -> Iterable[str]:

@@ -24,6 +24,7 @@ from korch.controllers.services import membership
 from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
 from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
 from korch.controllers.workload.pacing import Pacer
+from korch.controllers.workload.pods import decode_pod
 from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
@@ -45,7 +46,7 @@ class EndpointsController(Controller):
     workers = 5
     watches = (
         Watch(SERVICES, keys=same_key, decode=decode_object, indexes={NAMESPACE: OWNER_INDEXES[NAMESPACE]}),
-        Watch(PODS, keys="pod_keys", decode=decode_object, indexes=OWNER_INDEXES),
+        Watch(PODS, keys="pod_keys", decode=decode_pod, indexes=OWNER_INDEXES),
         Watch(ENDPOINTS, keys=_managed_keys, decode=decode_object),
     )
 

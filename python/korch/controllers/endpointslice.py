@@ -24,6 +24,7 @@ from korch.controllers.services.slices import SliceController
 from korch.controllers.workload.controller import decode_object, same_key
 from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
 from korch.controllers.workload.pacing import Pacer
+from korch.controllers.workload.pods import decode_pod
 from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
@@ -43,7 +44,7 @@ class EndpointSliceController(SliceController):
     workers = 5
     watches = (
         Watch(SERVICES, keys=same_key, decode=decode_object, indexes={NAMESPACE: OWNER_INDEXES[NAMESPACE]}),
-        Watch(PODS, keys="pod_keys", decode=decode_object, indexes=OWNER_INDEXES),
+        Watch(PODS, keys="pod_keys", decode=decode_pod, indexes=OWNER_INDEXES),
         Watch(ENDPOINT_SLICES, keys=_service_keys, decode=decode_object, indexes={"service": _service_keys}),
         Watch(NODES, keys=None, decode=decode_object),
     )

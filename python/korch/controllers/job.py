@@ -24,6 +24,7 @@ from korch.controllers.workload.controller import WorkloadController, decode_obj
 from korch.controllers.workload.job_state import INDEX, INDEX_FAILURES, TRACKING, State, Verdict, is_tracked
 from korch.controllers.workload.ownership import OWNER_INDEXES
 from korch.controllers.workload.pod_template import pod_from_template
+from korch.controllers.workload.pods import decode_pod
 from korch.controllers.workload.ranking import pods_to_delete
 from korch.controllers.workload.slow_start import slow_start
 from korch.runtime.clock import parse_rfc3339, rfc3339
@@ -52,7 +53,7 @@ class JobController(WorkloadController):
     name = "job-controller"
     workers = 5
     resource = JOBS
-    watches = (watch_own(JOBS), Watch(PODS, keys="dependent_keys", decode=decode_object, indexes={**OWNER_INDEXES, BY_JOB: _job_keys}))
+    watches = (watch_own(JOBS), Watch(PODS, keys="dependent_keys", decode=decode_pod, indexes={**OWNER_INDEXES, BY_JOB: _job_keys}))
 
     def dependent_keys(self, obj: Object) -> Iterable[str]:
         keys = list(super().dependent_keys(obj))

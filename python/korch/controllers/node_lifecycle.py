@@ -14,7 +14,7 @@ from typing import Any
 from korch.api.conditions import condition_status, set_condition
 from korch.api.errors import ApiError, NotFound
 from korch.api.gvk import LEASES, NODES, PODS
-from korch.api.meta import at, is_deleting, name_of, namespace_of
+from korch.api.meta import at, is_deleting, name_of
 from korch.api.pods import is_ready
 from korch.client.controller import Controller, Requeue, Watch
 from korch.client.informer import Informers
@@ -23,6 +23,7 @@ from korch.controllers.config import ControllerConfig
 from korch.controllers.nodes import health
 from korch.controllers.nodes.sources import BY_NODE, LEASE_NAMESPACE, node_names
 from korch.controllers.workload.controller import decode_object, same_key
+from korch.controllers.workload.pods import decode_pod, patch_pod_status
 from korch.runtime.clock import parse_rfc3339
 from korch.runtime.context import Runtime
 
@@ -45,7 +46,7 @@ class NodeLifecycleController(Controller):
     watches = (
         Watch(NODES, keys=same_key, decode=decode_object),
         Watch(LEASES, keys=_node_of_lease, decode=decode_object, namespace=LEASE_NAMESPACE),
-        Watch(PODS, keys="pod_keys", decode=decode_object, indexes={BY_NODE: node_names}),
+        Watch(PODS, keys="pod_keys", decode=decode_pod, indexes={BY_NODE: node_names}),
     )
 
     def __init__(self, client: Client, informers: Informers, runtime: Runtime, config: ControllerConfig = ControllerConfig()) -> None:
@@ -167,11 +168,10 @@ class NodeLifecycleController(Controller):
         for pod in self.informer(PODS).by_index(BY_NODE, node):
             if not is_ready(pod) or is_deleting(pod):
                 continue
-            status = {**pod["status"], "conditions": list(pod["status"]["conditions"])}
+            status = {"conditions": list(pod["status"]["conditions"])}
             set_condition(status, health.READY, "False", now=self.runtime.clock.now(), reason="NodeNotReady", message="Node is not ready")
             try:
-                body = {**pod, "status": status}
-                stored = await self.client.update(PODS, body, name=name_of(pod), namespace=namespace_of(pod), subresource="status")
+                stored = await patch_pod_status(self.client, pod, status)
             except NotFound:
                 continue
             self.wrote(node, PODS, stored)

@@ -20,6 +20,7 @@ from korch.client.informer import Informers
 from korch.client.protocol import Client, DeleteOptions
 from korch.controllers.config import ControllerConfig
 from korch.controllers.workload.controller import decode_object
+from korch.controllers.workload.pods import decode_pod, patch_pod_status
 from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
@@ -33,7 +34,7 @@ class PodGcController(Controller):
 
     name = "pod-garbage-collector-controller"
     workers = 1
-    watches = (Watch(PODS, keys=None, decode=decode_object), Watch(NODES, keys=None, decode=decode_object))
+    watches = (Watch(PODS, keys=None, decode=decode_pod), Watch(NODES, keys=None, decode=decode_object))
 
     def __init__(self, client: Client, informers: Informers, runtime: Runtime, config: ControllerConfig = ControllerConfig()) -> None:
         super().__init__(client, informers, runtime)
@@ -74,13 +75,12 @@ class PodGcController(Controller):
     async def _end(self, pod: Object, message: str) -> None:
         """Delete a pod that no agent will report on, as failed if it was not over."""
         if not is_terminal(pod):
-            status = {**(pod.get("status") or {}), "phase": "Failed", "conditions": list(at(pod, "status", "conditions") or ())}
+            status: Object = {"phase": "Failed", "conditions": list(at(pod, "status", "conditions") or ())}
             if message:
                 now = self.runtime.clock.now()
                 set_condition(status, "DisruptionTarget", "True", now=now, reason="DeletionByPodGC", message=message)
-            body = {**pod, "status": status}
             try:
-                await self.client.update(PODS, body, name=name_of(pod), namespace=namespace_of(pod), subresource="status")
+                await patch_pod_status(self.client, pod, status)
             except NotFound:
                 return
         await self._delete(pod)

@@ -15,6 +15,7 @@ from korch.api.pods import is_terminal
 from korch.client.controller import Controller, Requeue, Watch
 from korch.client.projections import object_key
 from korch.controllers.workload.controller import decode_object, same_key
+from korch.controllers.workload.pods import decode_pod
 
 Object = dict[str, Any]
 
@@ -37,7 +38,7 @@ class PvcProtectionController(Controller):
     workers = 1
     watches = (
         Watch(PERSISTENT_VOLUME_CLAIMS, keys=same_key, decode=decode_object),
-        Watch(PODS, keys=claim_keys, decode=decode_object, indexes={"claims": claim_keys}),
+        Watch(PODS, keys=claim_keys, decode=decode_pod, indexes={"claims": claim_keys}),
     )
 
     async def reconcile(self, key: str) -> Requeue | None:

@@ -18,6 +18,7 @@ from korch.api.meta import at, controller_of, is_deleting, key_of, name_of, name
 from korch.api.pods import is_terminal
 from korch.client.controller import Controller, Requeue, Watch
 from korch.client.projections import object_key
+from korch.controllers.workload.pods import decode_pod
 
 Object = dict[str, Any]
 
@@ -59,7 +60,7 @@ class ResourceClaimController(Controller):
 
     name = "resource-claim-controller"
     watches = (
-        Watch(PODS, keys="keys_of_pod", decode=orjson.loads, indexes={"templates": _templates}),
+        Watch(PODS, keys="keys_of_pod", decode=decode_pod, indexes={"templates": _templates}),
         Watch(RESOURCE_CLAIMS, keys=_claim_key, decode=orjson.loads, indexes={"owner": _owner_uid}),
         Watch(RESOURCE_CLAIM_TEMPLATES, keys="keys_of_template", decode=orjson.loads),
     )

@@ -19,7 +19,8 @@ from korch.client.informer import Informers
 from korch.client.protocol import Client, DeleteOptions
 from korch.controllers.nodes.sources import BY_NODE, node_names
 from korch.controllers.nodes.tolerations import eviction_time
-from korch.controllers.workload.controller import decode_object, same_key
+from korch.controllers.workload.controller import decode_object
+from korch.controllers.workload.pods import decode_pod, patch_pod_status
 from korch.runtime.clock import parse_rfc3339
 from korch.runtime.context import Runtime
 
@@ -34,7 +35,7 @@ class TaintEvictionController(Controller):
     name = "taint-eviction-controller"
     workers = 8
     watches = (
-        Watch(PODS, keys=same_key, decode=decode_object, indexes={BY_NODE: node_names}),
+        Watch(PODS, keys="pod_keys", decode=decode_pod, indexes={BY_NODE: node_names}),
         Watch(NODES, keys="node_keys", decode=decode_object),
     )
 
@@ -42,6 +43,11 @@ class TaintEvictionController(Controller):
         super().__init__(client, informers, runtime)
         # When a taint without timeAdded was first seen: (node, key, value) -> seconds since the epoch.
         self._first_seen: dict[tuple[str, str, str], float] = {}
+
+    def pod_keys(self, pod: Object) -> Iterable[str]:
+        """Map a pod to itself if its node evicts anybody: a taint that comes later brings all pods of its node."""
+        node = self.informer(NODES).get_by_key(at(pod, "spec", "nodeName") or "")
+        return (key_of(pod),) if node is not None and no_execute_taints(node) else ()
 
     def node_keys(self, node: Object) -> Iterable[str]:
         """Map a node with NoExecute taints (before or after the change) to its pods, and forget taints that are gone."""
@@ -78,11 +84,10 @@ class TaintEvictionController(Controller):
         options = DeleteOptions(uid=uid_of(pod))
         try:
             if not is_condition_true(pod, DISRUPTION_TARGET):
-                status = {**(pod.get("status") or {}), "conditions": list(at(pod, "status", "conditions") or ())}
+                status: Object = {"conditions": list(at(pod, "status", "conditions") or ())}
                 why = "Taint manager: deleting due to NoExecute taint"
                 set_condition(status, DISRUPTION_TARGET, "True", now=self.runtime.clock.now(), reason="DeletionByTaintManager", message=why)
-                body = {**pod, "status": status}
-                await self.client.update(PODS, body, name=name_of(pod), namespace=namespace_of(pod), subresource="status")
+                await patch_pod_status(self.client, pod, status)
             self.wrote(key, PODS, await self.client.delete(PODS, name_of(pod), namespace=namespace_of(pod), options=options))
         except NotFound:
             return

@@ -15,6 +15,7 @@ import ipaddress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from korch.api.conditions import condition_status, get_condition, set_condition
@@ -25,7 +26,8 @@ from korch.api.pods import is_terminal, phase_of
 from korch.client.backoff import Backoff
 from korch.client.controller import Controller, Requeue, Watch
 from korch.client.informer import Informers
-from korch.client.lease import NODE_RENEW_S, NodeLease
+from korch.client.lease import NODE_RENEW_S, NodeLease, until_tick_s
+from korch.client.projections import decoder, object_key
 from korch.client.protocol import Client, DeleteOptions
 from korch.runtime.clock import parse_rfc3339, rfc3339
 from korch.runtime.context import Runtime
@@ -54,7 +56,7 @@ PRESSURES = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """What a hollow node looks like. Delays are (least, most) seconds; `renew_s` lie between two renewals of its lease, and at least
-    as many between two looks at its status.
+    as many between two looks at its status. Both fall on multiples of `tick_s`, together with those of other nodes, unless that is 0.
 
     `address` and `pod_cidr` follow from the number at the end of the node's name when they are empty. `pod_cidr` counts only where no
     controller gives the Node a range of its own, unless the node `registers_pod_cidr`: then nobody has to give it one.
@@ -67,6 +69,7 @@ class Shape:
     pod_cidr: str = ""
     registers_pod_cidr: bool = False
     renew_s: float = NODE_RENEW_S
+    tick_s: float = 0.0
     start_s: tuple[float, float] = (0.2, 1.5)
     stop_s: tuple[float, float] = (0.1, 2.0)
 
@@ -82,7 +85,7 @@ class HollowNode:
         self._random = runtime.rng.stream(f"hollow/{name}")
         # The Node as it was when its status was found right, and until when that is enough.
         self._right, self._right_until = b"", 0.0
-        self.lease = NodeLease(client, name, runtime, renew_s=shape.renew_s)
+        self.lease = NodeLease(client, name, runtime, renew_s=shape.renew_s, tick_s=shape.tick_s)
         self.pods = HollowPods(client, runtime, self)
 
     async def run(self) -> None:
@@ -111,7 +114,8 @@ class HollowNode:
                 await self._report_once()
             except (ApiError, ConnectionError, TimeoutError) as error:
                 log.debug("node status not reported", node=self.name, error=str(error))
-            await asyncio.sleep(max(STATUS_PERIOD_S, self.shape.renew_s) * (1 + 0.04 * self._random.random()))
+            pause_s = max(STATUS_PERIOD_S, self.shape.renew_s) * (1 + 0.04 * self._random.random())
+            await asyncio.sleep(until_tick_s(pause_s, self.shape.tick_s))
 
     async def _report_once(self) -> None:
         raw = await self._client.get(NODES, self.name)
@@ -175,6 +179,32 @@ class HollowNode:
         return set_condition(status, "Ready", "True", now=now, reason="KubeletReady", message=message, lastHeartbeatTime=at_now) or changed
 
 
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str = ""
+    namespace: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    phase: str = ""
+    podIP: str = ""
+
+
+class _Neighbour(msgspec.Struct, frozen=True):
+    """What a node keeps of each of its pods: its key, and the address that it takes."""
+
+    metadata: _Metadata = _Metadata()
+    status: _Status = _Status()
+
+    @property
+    def address(self) -> str:
+        """Return the address that nobody else may have, empty for a pod that is over."""
+        return "" if self.status.phase in ("Succeeded", "Failed") else self.status.podIP
+
+
+def _key(pod: _Neighbour) -> tuple[str]:
+    return (object_key(pod.metadata.namespace, pod.metadata.name),)
+
+
 @dataclass(slots=True)
 class _Drawn:
     """What was drawn for one pod, by uid: when it starts, stops and corrects its status (seconds since the epoch), and its address."""
@@ -192,7 +222,8 @@ class HollowPods(Controller):
 
     def __init__(self, client: Client, runtime: Runtime, node: HollowNode) -> None:
         self.name = "kubelet"  # type: ignore[misc]  # the component that events name
-        self.watches = (Watch(PODS, decode=orjson.loads, field_selector=f"spec.nodeName={node.name}"),)  # type: ignore[misc]
+        mine = Watch(PODS, keys=_key, decode=decoder(_Neighbour), field_selector=f"spec.nodeName={node.name}")
+        self.watches = (mine,)  # type: ignore[misc]
         super().__init__(client, Informers(client, runtime), runtime)
         self._node = node
         self._random = runtime.rng.stream(f"hollow/{node.name}/pods")
@@ -363,7 +394,7 @@ class HollowPods(Controller):
         if drawn.address:
             return drawn.address
         taken = {one.address for one in self._drawn.values()}
-        taken |= {at(one, "status", "podIP") or "" for one in self.informer(PODS).list() if not is_terminal(one)}
+        taken |= {one.address for one in self.informer(PODS).list()}
         assert self._network is not None
         size = self._network.num_addresses
         for _ in range(size - 3):

@@ -21,6 +21,7 @@ from korch.client.protocol import Client, DeleteOptions
 from korch.controllers.workload.ownership import OWNER_INDEXES, candidates, claim
 from korch.controllers.workload.pacing import Pacer
 from korch.controllers.workload.pod_template import pod_from_template
+from korch.controllers.workload.pods import decode_pod
 from korch.runtime.context import Runtime
 
 Object = dict[str, Any]
@@ -40,7 +41,7 @@ def watch_own(resource: ResourceRef) -> Watch:
 
 def watch_dependents(resource: ResourceRef, *, keys: str | None = "dependent_keys") -> Watch:
     """Follow a kind whose objects are owned by what a WorkloadController reconciles."""
-    return Watch(resource, keys=keys, decode=decode_object, indexes=OWNER_INDEXES)
+    return Watch(resource, keys=keys, decode=decode_pod if resource == PODS else decode_object, indexes=OWNER_INDEXES)
 
 
 def is_namespace_ending(error: ApiError) -> bool:
