@@ -16,16 +16,13 @@ from korch.api.errors import AlreadyExists, ApiError, NotFound
 from korch.api.gvk import ENDPOINTS, PODS, SERVICES
 from korch.api.meta import annotations_of, at, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
 from korch.api.pods import is_ready
-from korch.client.controller import Controller, Requeue, Watch
-from korch.client.informer import Informers
+from korch.client.controller import Requeue, Watch
 from korch.client.projections import split_key
-from korch.client.protocol import Client, DeleteOptions
+from korch.client.protocol import DeleteOptions
 from korch.controllers.services import membership
-from korch.controllers.workload.controller import decode_object, is_namespace_ending, same_key
-from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
-from korch.controllers.workload.pacing import Pacer
-from korch.controllers.workload.pods import decode_pod
-from korch.runtime.context import Runtime
+from korch.controllers.services.selecting import SERVICES_AND_PODS, SelectingController
+from korch.controllers.workload.controller import decode_object, is_namespace_ending
+from korch.controllers.workload.ownership import NAMESPACE
 
 Object = dict[str, Any]
 
@@ -39,25 +36,14 @@ def _managed_keys(endpoints: Object) -> Iterable[str]:
     return (key_of(endpoints),) if labels_of(endpoints).get(MANAGED_BY) == MANAGER else ()
 
 
-class EndpointsController(Controller):
+class EndpointsController(SelectingController):
     """Reconciles the Endpoints of one Service a key."""
 
     name = "endpoint-controller"
-    workers = 5
     watches = (
-        Watch(SERVICES, keys=same_key, decode=decode_object, indexes={NAMESPACE: OWNER_INDEXES[NAMESPACE]}),
-        Watch(PODS, keys="pod_keys", decode=decode_pod, indexes=OWNER_INDEXES),
+        *SERVICES_AND_PODS,
         Watch(ENDPOINTS, keys=_managed_keys, decode=decode_object),
     )
-
-    def __init__(self, client: Client, informers: Informers, runtime: Runtime) -> None:
-        self.pacer = Pacer()
-        super().__init__(client, informers, runtime)
-
-    def pod_keys(self, pod: Object) -> Iterable[str]:
-        """Map a pod to the Services that select it."""
-        services = self.informer(SERVICES).by_index(NAMESPACE, namespace_of(pod))
-        return [key_of(one) for one in services if membership.selects(one, labels_of(pod))]
 
     async def reconcile(self, key: str) -> Requeue | None:
         if (wait_s := self.pacer.wait_s(key)) > 0:

@@ -8,7 +8,7 @@ Mirrors upstream pkg/controller/endpointslice and k8s.io/endpointslice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from korch.api.errors import ApiError
@@ -16,16 +16,12 @@ from korch.api.gvk import ENDPOINT_SLICES, NODES, PODS, SERVICES
 from korch.api.meta import at, is_deleting, key_of, labels_of, name_of, namespace_of, owner_reference, owner_references, uid_of
 from korch.api.pods import is_ready
 from korch.client.controller import Requeue, Watch
-from korch.client.informer import Informers
-from korch.client.protocol import Client
 from korch.controllers.services import membership
 from korch.controllers.services.packing import MANAGED_BY, SERVICE_NAME, Group, group_for, keys_of_slices, pack
+from korch.controllers.services.selecting import SERVICES_AND_PODS, SelectingController
 from korch.controllers.services.slices import SliceController
-from korch.controllers.workload.controller import decode_object, same_key
-from korch.controllers.workload.ownership import NAMESPACE, OWNER_INDEXES
-from korch.controllers.workload.pacing import Pacer
-from korch.controllers.workload.pods import decode_pod
-from korch.runtime.context import Runtime
+from korch.controllers.workload.controller import decode_object
+from korch.controllers.workload.ownership import NAMESPACE
 
 Object = dict[str, Any]
 
@@ -37,26 +33,15 @@ ENDPOINTS_MAX = 100
 _service_keys = keys_of_slices(MANAGER)
 
 
-class EndpointSliceController(SliceController):
+class EndpointSliceController(SelectingController, SliceController):
     """Reconciles the slices of one Service a key."""
 
     name = "endpointslice-controller"
-    workers = 5
     watches = (
-        Watch(SERVICES, keys=same_key, decode=decode_object, indexes={NAMESPACE: OWNER_INDEXES[NAMESPACE]}),
-        Watch(PODS, keys="pod_keys", decode=decode_pod, indexes=OWNER_INDEXES),
+        *SERVICES_AND_PODS,
         Watch(ENDPOINT_SLICES, keys=_service_keys, decode=decode_object, indexes={"service": _service_keys}),
         Watch(NODES, keys=None, decode=decode_object),
     )
-
-    def __init__(self, client: Client, informers: Informers, runtime: Runtime) -> None:
-        self.pacer = Pacer()
-        super().__init__(client, informers, runtime)
-
-    def pod_keys(self, pod: Object) -> Iterable[str]:
-        """Map a pod to the Services that select it."""
-        services = self.informer(SERVICES).by_index(NAMESPACE, namespace_of(pod))
-        return [key_of(one) for one in services if membership.selects(one, labels_of(pod))]
 
     async def reconcile(self, key: str) -> Requeue | None:
         if (wait_s := self.pacer.wait_s(key)) > 0:
