@@ -6,7 +6,7 @@ use super::disk::{Disk, RETIRED};
 use super::error::{Result, StoreError};
 use super::keyspace::{Keyspace, Restoring};
 use super::log::{Log, Sizes, Writer, number_in, segment_name};
-use super::replay::{End, Position, Replayed, replay};
+use super::replay::{End, Position, Reading, Replayed};
 use super::room::{first_segment, is_room};
 use super::segment::{self, FORMAT_VERSION, HEADER_LEN, Uuid, corrupt};
 use super::snapshot::{self, Loaded};
@@ -25,7 +25,6 @@ pub(crate) fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace,
 }
 
 fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
-    let mut keys = Keyspace::default();
     let names = disk.list()?;
     let mut position = Position {
         uuid: None,
@@ -33,23 +32,19 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
         chain: 0,
         version: FORMAT_VERSION,
     };
-    let mut snapshot_bytes = 0;
-    if let Some(newest) = names
+    let newest = names
         .iter()
         .filter_map(|name| snapshot::revision_in(name))
         .max()
-    {
-        let name = snapshot::name(newest);
-        let (loaded, restored) = restored(&*disk, &name)?;
-        let header = loaded.header;
-        keys = restored;
+        .map(snapshot::name);
+    if let Some(name) = &newest {
+        let header = snapshot::header(&*disk, name)?;
         position = Position {
             uuid: Some(header.uuid),
             number: header.segment,
             chain: header.chain,
             version: FORMAT_VERSION,
         };
-        snapshot_bytes = loaded.length;
     }
     let first = position.number;
     let mut numbers: Vec<u64> = names
@@ -61,12 +56,24 @@ fn rebuild(disk: Arc<dyn Disk>, segment_bytes: u64) -> Result<(Keyspace, Log)> {
     if numbers.is_empty() && position.uuid.is_some() {
         return Err(corrupt(&segment_name(first), 0, "the file is missing"));
     }
+    let (mut keys, snapshot_bytes, replayed) = std::thread::scope(|scope| {
+        let reading = Reading::begin(scope, &*disk, position, &numbers);
+        let (mut keys, snapshot_bytes) = match &newest {
+            Some(name) => {
+                let (loaded, keys) = restored(&*disk, name)?;
+                (keys, loaded.length)
+            }
+            None => (Keyspace::default(), 0),
+        };
+        let replayed = reading.apply(&mut keys)?;
+        Ok::<_, StoreError>((keys, snapshot_bytes, replayed))
+    })?;
     let Replayed {
         position,
         end,
         log_bytes,
         plain_bytes,
-    } = replay(&*disk, &mut keys, position, &numbers)?;
+    } = replayed;
     keys.published = keys.applied;
     let uuid = match position.uuid {
         Some(uuid) => uuid,

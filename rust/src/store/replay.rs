@@ -1,9 +1,12 @@
-//! The log's segments, read and decoded on a thread of their own while what was read before is put in place.
+//! The log's segments, read and decoded on a thread of their own while the snapshot before them, and what was read before, is put in
+//! place.
 //!
 //! Reading, checking and decoding a batch needs nothing but bytes; putting it in place needs the state that all batches before it
-//! made. So with two processors a start takes the longer of both instead of their sum.
+//! made. So with two processors a start takes the longer of both instead of their sum. What is decoded ahead is what the store will
+//! hold anyway.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use super::attributes::Attributes;
 use super::codec::Reader;
@@ -18,8 +21,8 @@ use super::pack::unpack;
 use super::revision::{Body, Key, Revision, Written};
 use super::segment::{self, HEADER_LEN, Uuid, any_batch_behind, batch_at, corrupt};
 
-/// How much may be decoded ahead: so many parts of about so many bytes.
-const AHEAD: usize = 4;
+/// How much may be decoded ahead: so many parts of about so many bytes, together about what a log may be long.
+const AHEAD: usize = 256;
 const PART: usize = 1 << 20;
 
 /// Where replay stands: what the next segment and batch must continue.
@@ -76,15 +79,22 @@ struct Write {
     attributes: Attributes,
 }
 
-/// Apply the segments called `numbers`, ascending, to `keys`, which stands at `position`. Fails with Corrupt.
-pub(crate) fn replay(
-    disk: &dyn Disk,
-    keys: &mut Keyspace,
-    position: Position,
-    numbers: &[u64],
-) -> Result<Replayed> {
-    std::thread::scope(|scope| {
-        let (sender, decoded) = sync_channel::<Vec<Batch>>(AHEAD);
+/// A log being read. Who drops it wants no more.
+#[derive(Debug)]
+pub(crate) struct Reading<'scope> {
+    decoded: Receiver<Vec<Batch>>,
+    reader: ScopedJoinHandle<'scope, Result<Replayed>>,
+}
+
+impl<'scope> Reading<'scope> {
+    /// Begin to read the segments called `numbers`, ascending, which continue what stands at `position`.
+    pub(crate) fn begin<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        disk: &'env dyn Disk,
+        position: Position,
+        numbers: &'env [u64],
+    ) -> Self {
+        let (sender, decoded) = sync_channel(AHEAD);
         let reader = scope.spawn(move || {
             let mut out = Outbox {
                 sender,
@@ -98,8 +108,13 @@ pub(crate) fn replay(
             out.send();
             read
         });
+        Reading { decoded, reader }
+    }
+
+    /// Apply what is read to `keys`, which stands where the log continues. Fails with Corrupt.
+    pub(crate) fn apply(self, keys: &mut Keyspace) -> Result<Replayed> {
         let mut applied = Ok(());
-        'all: for part in decoded {
+        'all: for part in self.decoded {
             for batch in part {
                 let (number, offset) = (batch.segment, batch.offset);
                 if apply(keys, batch).is_none() {
@@ -109,11 +124,12 @@ pub(crate) fn replay(
                 }
             }
         }
-        let read = reader
+        let read = self
+            .reader
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(read)
-    })
+    }
 }
 
 fn discontinuous(number: u64, offset: usize) -> super::StoreError {

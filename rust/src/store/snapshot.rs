@@ -181,6 +181,13 @@ enum Decoded {
     Count(u64),
 }
 
+/// What a snapshot says of itself, before anything in it is read. Fails with Corrupt.
+pub(crate) fn header(disk: &dyn Disk, name: &str) -> Result<Header> {
+    let mut bytes = Vec::new();
+    next_bytes(&mut *disk.stream(name)?, &mut bytes, HEADER_LEN)?;
+    Header::decode(name, &bytes)
+}
+
 /// Read a snapshot and have `keep` take its revisions, by key and then by age. Fails with Corrupt unless every byte of it is as it
 /// was written, maybe after `keep` was called. One thread reads and checks blocks, another one decodes them, and `keep` is called
 /// on this one.
