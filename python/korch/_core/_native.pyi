@@ -397,6 +397,11 @@ class FieldManager:
         """Return `live` with `config` merged into it, whoever owns what. Raises ValueError when `config` does not fit the kind, or
         names a map or list that would be replaced as a whole."""
 
+def part_object(object: bytes) -> tuple[bytes, bytes, list[tuple[str, bytes]]] | None:
+    """Return an object with nothing but `apiVersion`, `kind` and `metadata` (without managers), its `metadata.managedFields` (b"": none),
+    and its other members as (name, JSON), in order; None for what is no object with metadata, or names a member twice. The members are not
+    looked into, so whether they are JSON is not known. Releases nothing, takes some microseconds."""
+
 def peel_managers(object: bytes) -> tuple[bytes, bytes]:
     """Return an object's JSON without its managedFields, and these as they stand (empty: none). Raises ValueError."""
 

@@ -57,6 +57,18 @@ def json_patch(target: bytes, patch: bytes) -> bytes:
     return orjson.dumps(patched)
 
 
+def changes_metadata_alone(patch: bytes) -> bool:
+    """Whether a merge or strategic merge patch names nothing but fields of `metadata`, the managers not among them, and gives no directives
+    for it."""
+    try:
+        given: Any = orjson.loads(patch)
+    except orjson.JSONDecodeError:
+        return False
+    if not isinstance(given, dict) or list(given) != ["metadata"] or not isinstance(given["metadata"], dict):
+        return False
+    return not any(key == "managedFields" or key.startswith("$") for key in given["metadata"])
+
+
 def _operations(patch: bytes) -> list[dict[str, Any]]:
     try:
         operations = orjson.loads(patch)

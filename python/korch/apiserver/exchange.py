@@ -24,7 +24,7 @@ from korch.runtime.offload import Offload
 
 Scope = dict[str, Any]
 GZIP_BYTES_MIN = 128 * 1024
-_GZIP_LEVEL = 1
+GZIP_LEVEL = 1
 
 
 class Disconnected(Exception):
@@ -49,6 +49,27 @@ def query_of(scope: Mapping[str, Any]) -> dict[str, str]:
     for key, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
         found.setdefault(key, value)
     return found
+
+
+async def read(receive: Any) -> bytes:
+    """Return the whole body of a request. Raises RequestEntityTooLarge, Disconnected."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        check_size(size)
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks) if len(chunks) > 1 else chunks[0]
+
+
+def warning(text: str) -> tuple[bytes, bytes]:
+    """Return the header that tells a client `text`."""
+    return b"warning", f'299 - "{_escape(text)}"'.encode("latin-1", "replace")
 
 
 class Exchange:
@@ -79,6 +100,8 @@ class Exchange:
         # What is told of this request, and the seat that it holds; see `guards`.
         self.record: Record | None = None
         self.seat: Seat | None = None
+        # Whether a write of this server's own kinds has been answered with its success.
+        self.was_written = False
         self._receive = receive
         self._send = send
         self._offload = offload
@@ -95,21 +118,10 @@ class Exchange:
         length = self.headers.get("content-length", "")
         if length.isdigit():
             check_size(int(length))
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                raise Disconnected
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            check_size(size)
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                body = b"".join(chunks) if len(chunks) > 1 else chunks[0]
-                if self.record is not None:
-                    self.record.request_body(body, media_type(self.headers))
-                return body
+        body = await read(self._receive)
+        if self.record is not None:
+            self.record.request_body(body, media_type(self.headers))
+        return body
 
     async def respond(
         self,
@@ -125,7 +137,7 @@ class Exchange:
             self.record.response_body(body)
         sent = {"content-type": content_type, "cache-control": "no-cache, private"} | {key.lower(): value for key, value in headers.items()}
         if len(body) >= GZIP_BYTES_MIN and "gzip" in self.headers.get("accept-encoding", ""):
-            body = await self._offload.run(gzip.compress, body, _GZIP_LEVEL)
+            body = await self._offload.run(gzip.compress, body, GZIP_LEVEL)
             sent["content-encoding"] = "gzip"
             sent["vary"] = "Accept-Encoding"
         sent["content-length"] = str(len(body))
@@ -163,7 +175,7 @@ class Exchange:
     async def _start(self, code: int, headers: Mapping[str, str], warnings: Sequence[str]) -> None:
         self._is_started = True
         raw = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
-        raw += [(b"warning", f'299 - "{_escape(text)}"'.encode("latin-1", "replace")) for text in (*self.warnings, *warnings)]
+        raw += [warning(text) for text in (*self.warnings, *warnings)]
         await self._send({"type": "http.response.start", "status": code, "headers": raw})
 
 

@@ -29,10 +29,15 @@ GUARDED = (
     b"/registry/apiregistration.k8s.io/apiservices/",
 )
 # A token may expire, or be bound to an object that goes; kube-apiserver remembers tokens for as long as this too.
-_TOKEN_TTL_S = 10
+TOKEN_TTL_S = 10
 _CERTIFICATE_TTL_S = 300
 _VERBS = ("get", "list", "watch")
 _NODES = "system:nodes"
+
+
+def is_node(user: User) -> bool:
+    """Whether the user is a node, which is allowed by what its pods refer to."""
+    return _NODES in user.groups
 
 
 def grant(headers: Mapping[str, str], info: RequestInfo, user: User, *, authorizer: Authorizer, catalogue: Catalogue) -> bytes | None:
@@ -47,7 +52,7 @@ def grant(headers: Mapping[str, str], info: RequestInfo, user: User, *, authoriz
         return None
     told = {
         "scope": scope,
-        "ttl": _TOKEN_TTL_S if "authorization" in headers else _CERTIFICATE_TTL_S,
+        "ttl": TOKEN_TTL_S if "authorization" in headers else _CERTIFICATE_TTL_S,
         "prefix": resource.key_prefix().decode(),
         "namespaced": resource.namespaced,
         "kind": resource.kind,
@@ -71,7 +76,7 @@ def _is_sent_as_stored(resource: Resource) -> bool:
 def _scope(user: User, info: RequestInfo, resource: Resource, authorizer: Authorizer) -> tuple[str, str]:
     """Return the scope ("" for none) and the field selector without which it does not hold ("" for any)."""
     anywhere = replace(info, namespace="", name="", field_selector="")
-    if _NODES in user.groups:
+    if is_node(user):
         if info.verb == "get":
             return "", ""
         for field_selector in ("", info.field_selector):

@@ -21,8 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from korch._core import native
-from korch.api.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NoSuchPath, Timeout
+from korch.api.errors import ApiError, MethodNotAllowed, NoSuchPath, Timeout
 from korch.apiserver.discovery import Discovery
 from korch.apiserver.document import Answer
 from korch.apiserver.encoding import dump
@@ -32,8 +31,10 @@ from korch.apiserver.grants import ASK_HEADER, GRANT_HEADER, grant
 from korch.apiserver.guards import Guards, is_long_running, late
 from korch.apiserver.health import Health
 from korch.apiserver.identity import User
+from korch.apiserver.lanes import Lanes
 from korch.apiserver.metrics import CONTENT_TYPE, Metrics
 from korch.apiserver.openapi import OpenAPI
+from korch.apiserver.refusals import bug, busy, refusal
 from korch.apiserver.request_info import RequestInfo, is_true, parse
 from korch.apiserver.resource_endpoint import ResourceEndpoint, refuse_socket
 from korch.apiserver.upgrades import answer_upgrade, scope_of
@@ -71,9 +72,18 @@ class Front:
     """ASGI: identity, permission, fairness, deadlines, metrics and errors around `inner`."""
 
     def __init__(
-        self, inner: Any, *, runtime: Runtime, guards: Guards, metrics: Metrics, catalogue: Catalogue, endpoint: ResourceEndpoint
+        self,
+        inner: Any,
+        *,
+        runtime: Runtime,
+        guards: Guards,
+        metrics: Metrics,
+        catalogue: Catalogue,
+        endpoint: ResourceEndpoint,
+        lanes: Lanes,
     ) -> None:
         self._inner = inner
+        self._lanes = lanes
         self._endpoint = endpoint
         self._catalogue = catalogue
         self._runtime = runtime
@@ -83,6 +93,9 @@ class Front:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
+            return
+        if (found := self._lanes.find(scope)) is not None:
+            await self._lanes.serve(*found, scope, receive, send)
             return
         headers, query = headers_of(scope), query_of(scope)
         info = parse(scope.get("method", "GET"), scope["path"], query)
@@ -132,11 +145,11 @@ class Front:
             audit_id=audit_id,
         )
         self._metrics.begin(info)
-        deadline = None
+        deadline, epoch = None, self._lanes.epoch()
         try:
             budget_s = self._guards.budget_s(info, query)
             if budget_s:
-                deadline = asyncio.get_running_loop().call_later(budget_s, lambda: tasks.spawn(give_up(), name="late answer"))
+                deadline = self._lanes.deadlines.set(budget_s, lambda: tasks.spawn(give_up(), name="late answer"))
             await self._guards.admit(exchange, scope)
             if ASK_HEADER in headers and (told := self._grant(headers, info, exchange.user)):
                 # The front door does the rest, and counts it.
@@ -145,9 +158,11 @@ class Front:
                 return
             scope[_EXCHANGE] = exchange
             await self._inner(scope, receive, counted)
+            if exchange.was_written:
+                self._lanes.learn(exchange, epoch)
         except Refused as error:
             exchange.marks = error.marks
-            await _send_busy(exchange, error)
+            await busy(exchange, error)
         except ApiError as error:
             if code == 0:
                 await exchange.refuse(error)
@@ -161,7 +176,7 @@ class Front:
                 await exchange.refuse(bug(error))
         finally:
             if deadline is not None:
-                deadline.cancel()
+                deadline.met()
             self._end(exchange, code, started, is_granted=is_granted)
 
     def _end(self, exchange: Exchange, code: int, started: float, *, is_granted: bool) -> None:
@@ -233,19 +248,6 @@ class Front:
         return found.decode() if found is not None else ""
 
 
-async def _send_busy(exchange: Exchange, error: Refused) -> None:
-    """Refuse as upstream does, in plain text."""
-    headers = {**error.headers, "x-content-type-options": "nosniff"}
-    await exchange.respond(f"{error.message}\n".encode(), code=error.code, content_type="text/plain; charset=utf-8", headers=headers)
-
-
-def bug(error: Exception) -> ApiError:
-    """Return what a client is told of a mistake of ours, of which the log has the rest, or of a store that cannot write."""
-    if isinstance(error, native.StoreFull | native.StorePoisoned):
-        return InternalError(f"the store cannot write: {error}")
-    return InternalError("an error on the server has prevented the request from succeeding")
-
-
 class _Resources:
     """The route of every resource path: an ASGI application, so that nothing of a framework stands in its way."""
 
@@ -267,17 +269,11 @@ class _Resources:
             return
         try:
             await self._endpoint.answer(exchange, receive, send)
-        except ApiError as error:
-            await exchange.refuse(error)
         except Disconnected:
             return
-        except RecursionError:
-            # All decoders stop at some depth, long before anything is stored.
-            await exchange.refuse(BadRequest("exceeded max depth"))
         except Exception as error:
             # Answered here, because the framework would send a page of its own.
-            log.error("request failed", path=exchange.info.path, verb=exchange.info.verb, exc_info=error)
-            await exchange.refuse(bug(error))
+            await exchange.refuse(refusal(error, exchange.info.verb, exchange.info.path))
 
 
 class Documents:

@@ -19,6 +19,32 @@ _DURATION_LABELS = ("verb", "group", "version", "resource", "subresource", "scop
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
+class Line:
+    """The series of requests that differ in nothing that is told of them, found once: finding them costs more than counting."""
+
+    __slots__ = ("_duration", "_inflight", "_labels", "_total", "_totals")
+
+    def __init__(self, labels: tuple[str, ...], *, total: Counter, duration: Histogram, inflight: Gauge) -> None:
+        self._labels = labels
+        self._total = total
+        self._totals: dict[int, Counter] = {}
+        self._duration = duration.labels(*labels)
+        self._inflight = inflight
+
+    def begin(self) -> None:
+        """A request has been taken in."""
+        self._inflight.inc()
+
+    def end(self, code: int, seconds: float) -> None:
+        """Its answer has gone out."""
+        self._inflight.dec()
+        total = self._totals.get(code)
+        if total is None:
+            total = self._totals[code] = self._total.labels(*self._labels, str(code))
+        total.inc()
+        self._duration.observe(seconds)
+
+
 class Metrics:
     """Counters of one server."""
 
@@ -41,8 +67,7 @@ class Metrics:
         self._inflight = Gauge("apiserver_current_inflight_requests", "Requests being served.", ("request_kind",), registry=registry)
         self._watches = Gauge("apiserver_longrunning_requests", "Open watches and streams.", ("verb", "resource"), registry=registry)
         self._reading, self._changing = self._inflight.labels("readOnly"), self._inflight.labels("mutating")
-        # The series of a line, found once: finding them costs more than counting.
-        self._series: dict[tuple[str, ...], tuple[Counter, Histogram]] = {}
+        self._lines: dict[tuple[str, ...], Line] = {}
 
     def add(self, collector: Collector) -> None:
         """Show what a part of the server counts by itself."""
@@ -64,20 +89,19 @@ class Metrics:
 
     def end(self, info: RequestInfo, *, code: int, seconds: float, is_dry_run: bool) -> None:
         """Its answer has gone out."""
-        verb = info.verb.upper()
-        scope = "resource" if info.name else "namespace" if info.namespace else "cluster" if info.is_resource else ""
-        labels = (verb, info.group, info.version, info.resource, info.subresource, scope, "apiserver", "All" if is_dry_run else "")
         if _is_long(info):
-            self._total.labels(*labels, str(code)).inc()
-            self._watches.labels(verb, info.resource).dec()
+            self._total.labels(*_labels(info, is_dry_run), str(code)).inc()
+            self._watches.labels(info.verb.upper(), info.resource).dec()
             return
-        self._gauge(info).dec()
-        key = (*labels, str(code))
-        if (series := self._series.get(key)) is None:
-            series = self._series[key] = (self._total.labels(*key), self._duration.labels(*labels))
-        total, duration = series
-        total.inc()
-        duration.observe(seconds)
+        self.line(info, is_dry_run=is_dry_run).end(code, seconds)
+
+    def line(self, info: RequestInfo, *, is_dry_run: bool) -> Line:
+        """Return what counts requests like `info`, which is none that stays open."""
+        labels = _labels(info, is_dry_run)
+        if (line := self._lines.get(labels)) is None:
+            line = Line(labels, total=self._total, duration=self._duration, inflight=self._gauge(info))
+            self._lines[labels] = line
+        return line
 
     def _gauge(self, info: RequestInfo) -> Gauge:
         return self._reading if info.verb in ("get", "list") else self._changing
@@ -91,6 +115,12 @@ class Metrics:
             self._total.labels(*labels).inc(requests - self._counted.get(line, 0))
             self._counted[line] = requests
         return generate_latest(self._registry)
+
+
+def _labels(info: RequestInfo, is_dry_run: bool) -> tuple[str, ...]:
+    scope = "resource" if info.name else "namespace" if info.namespace else "cluster" if info.is_resource else ""
+    verb, dry_run = info.verb.upper(), "All" if is_dry_run else ""
+    return (verb, info.group, info.version, info.resource, info.subresource, scope, "apiserver", dry_run)
 
 
 def _is_long(info: RequestInfo) -> bool:

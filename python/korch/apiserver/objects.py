@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from korch.api.errors import BadRequest, Cause, Conflict, Invalid
 from korch.api.errors import invalid as invalid_value
 from korch.api.validation import UNQUALIFIED_FINALIZER, validate_object_meta, validate_object_meta_update
@@ -68,10 +70,18 @@ def prepare_create(resource: Resource, obj: Object, context: Context) -> None:
     if strategy.has_status and not strategy.keeps_status_on_create:
         obj.setdefault("status", {})
         _fill_counts(strategy, obj)
-    causes = _metadata_causes(resource, obj) + strategy.validate(obj)
-    if causes:
-        metadata = obj["metadata"]
-        raise Invalid(resource.group, resource.kind, metadata.get("name") or metadata.get("generateName") or "", causes)
+    _raise_if(resource, obj, _metadata_causes(resource, obj) + strategy.validate(obj))
+
+
+def check_metadata(resource: Resource, obj: Object) -> None:
+    """Run the checks of a new object's metadata, for one of which everything else is known to be valid. Raises Invalid."""
+    _raise_if(resource, obj, _metadata_causes(resource, obj))
+
+
+def prepare_head_update(resource: Resource, new: Object, old: Object) -> None:
+    """Do what `prepare_update` does, to an object of which nothing but the metadata differs. Raises Invalid."""
+    keep_system_fields(new, old)
+    _raise_if(resource, new, validate_object_meta_update(new, old) + _metadata_causes(resource, new))
 
 
 def check_preconditions(resource: Resource, obj: Object, *, uid: str, resource_version: str) -> None:
@@ -175,6 +185,8 @@ def is_same(new: Object, old: Object) -> bool:
     second = dict(old, metadata={key: value for key, value in old["metadata"].items() if key not in _COMPARED_APART})
     if first != second:
         return False
+    if orjson.dumps(new["metadata"].get("managedFields")) == orjson.dumps(old["metadata"].get("managedFields")):
+        return True
     mine, theirs = managers_of(new), managers_of(old)
     return mine == theirs or [dict(one, time="") for one in mine] == [dict(one, time="") for one in theirs]
 
@@ -198,7 +210,8 @@ def _take(into: Object, source: Object, field: str) -> None:
 
 def _raise_if(resource: Resource, obj: Object, causes: list[Any]) -> None:
     if causes:
-        raise Invalid(resource.group, resource.kind, obj["metadata"].get("name") or "", causes)
+        metadata = obj["metadata"]
+        raise Invalid(resource.group, resource.kind, metadata.get("name") or metadata.get("generateName") or "", causes)
 
 
 def _metadata_causes(resource: Resource, obj: Object) -> list[Cause]:

@@ -177,7 +177,7 @@ def _checked(options: RemovalOptions, dry_run: list[str]) -> RemovalOptions:
     is_dry_run = _dry_run(dry_run, causes)
     if causes:
         raise Invalid("meta.k8s.io", "DeleteOptions", "", causes)
-    return replace(options, is_dry_run=is_dry_run)
+    return replace(options, is_dry_run=True) if is_dry_run else options
 
 
 def _dry_run(given: list[str], causes: list[Cause]) -> bool:

@@ -39,9 +39,12 @@ from korch.apiserver.codec import Codec, normal
 from korch.apiserver.conversion import converted
 from korch.apiserver.encoding import dump, success
 from korch.apiserver.field_managers import FieldManagers, check_configuration, sealed, set_managed_fields
+from korch.apiserver.grants import is_node
+from korch.apiserver.heads import Head, Heads
 from korch.apiserver.identity import APISERVER, User
 from korch.apiserver.ledger import AllocationLost
 from korch.apiserver.options import RemovalOptions, WriteOptions
+from korch.apiserver.pod_recipes import Draft, Opened, PodRecipes, ShapesPods
 from korch.apiserver.records import Records, to_kind
 from korch.resources.resource import Catalogue, Context, Resource
 from korch.runtime.context import Runtime
@@ -137,6 +140,10 @@ class Pipeline:
         self.managers = FieldManagers(codec.schema)
         self._admission = admission
         self._validating = validating
+        # Those that see no spec where what becomes of it is known.
+        self._bystanders = [one for one in (*admission, *validating) if not isinstance(one, ShapesPods)]
+        self._recipes = PodRecipes(codec, [*admission, *validating])
+        self.heads = Heads()
         # Set by the server once there is somebody to ask.
         self.extensions: Extensions | None = None
         # Converts an object that is about to be stored, for kinds whose versions another server converts.
@@ -154,7 +161,8 @@ class Pipeline:
         """Store a new object. Raises AlreadyExists, Invalid, BadRequest, Forbidden, NotFound (namespace)."""
         resource = target.resource
         warnings: list[str] = []
-        obj = self.codec.decode(resource, body, options.field_validation, warnings)
+        known = self._known(target, body, options)
+        obj = known.pod if isinstance(known, Opened) else self.codec.decode(resource, body, options.field_validation, warnings)
         objects.check_address(resource, obj, target.namespace, target.name)
         objects.refuse_version(obj)
         metadata = obj["metadata"]
@@ -164,31 +172,57 @@ class Pipeline:
             if is_generated:
                 metadata["name"] = base[:_GENERATED_NAME_BASE_MAX] + self.runtime.rng.name_suffix()
             try:
-                stored = await self._create_once(target, obj, options, warnings)
+                stored = await self._create_once(target, obj, options, warnings, known=known)
             except AlreadyExists:
                 if not is_generated or attempt == _GENERATED_NAME_TRIES - 1:
                     raise
-                obj = self.codec.decode(resource, body, "Ignore", [])
+                obj, known = self.codec.decode(resource, body, "Ignore", []), None
                 objects.check_address(resource, obj, target.namespace, target.name)
                 metadata = obj["metadata"]
                 continue
             return Outcome(stored, 201, warnings)
         raise InternalError("no free name was generated")
 
+    def _known(self, target: Target, body: bytes, options: WriteOptions) -> Opened | Draft | None:
+        is_plain = not options.is_dry_run and self._is_quiet(target)
+        return self._recipes.open(target.resource, target.namespace, target.user, body, options.field_validation) if is_plain else None
+
+    def _is_quiet(self, target: Target) -> bool:
+        """Whether nobody is configured who has a say in a write but the server itself."""
+        return self.extensions is None or target.is_internal or self.extensions.is_idle()
+
     async def _create_once(
-        self, target: Target, obj: Object, options: WriteOptions, warnings: list[str], *, is_applied: bool = False
+        self,
+        target: Target,
+        obj: Object,
+        options: WriteOptions,
+        warnings: list[str],
+        *,
+        is_applied: bool = False,
+        known: Opened | Draft | None = None,
     ) -> bytes:
         resource = target.resource
         metadata = obj["metadata"]
         now = self.runtime.clock.now()
-        resource.strategy.default(obj)
+        recipe = known.recipe if isinstance(known, Opened) else None
+        if recipe is None:
+            resource.strategy.default(obj)
+        if isinstance(known, Draft):
+            known.defaulted(obj)
         objects.stamp_new(resource, obj, uid=self.runtime.rng.uid(), now=now)
         if not is_applied:
             self.managers.track(resource, "", None, obj, manager=options.manager, now=now)
-        request = self._admit("CREATE", target, obj, None, options.is_dry_run)
-        await self._mutate(target, request)
-        objects.prepare_create(resource, obj, self._context(target))
-        await self._validate(target, request, warnings)
+        if recipe is not None:
+            recipe.finish(obj, self.runtime.rng)
+            self._admit("CREATE", target, obj, None, options.is_dry_run, self._bystanders)
+            objects.check_metadata(resource, obj)
+        else:
+            request = self._admit("CREATE", target, obj, None, options.is_dry_run, self._admission)
+            await self._mutate(target, request)
+            objects.prepare_create(resource, obj, self._context(target))
+            await self._validate(target, request, warnings)
+            if isinstance(known, Draft):
+                self._recipes.learn(known, resource, obj)
         name, namespace = metadata["name"], metadata.get("namespace") or ""
         claim = self._claim(resource, "create", obj)
         try:
@@ -197,7 +231,8 @@ class Pipeline:
                     raise AlreadyExists(resource.group, resource.plural, name)
                 _cancel(claim)
                 return dump(obj)
-            _, values = await self.records.storage.commit([self.records.put(resource, obj, 0), *_ops(claim)])
+            put = self.records.put(resource, obj, 0, recipe.fields if recipe is not None else None)
+            _, values = await self.records.storage.commit([put, *_ops(claim)])
         except (native.KeyExists, native.RevisionMismatch) as error:
             _cancel(claim)
             if error.args[0] > 0:
@@ -298,29 +333,32 @@ class Pipeline:
             merged, managed = self.managers.apply(
                 resource, target.subresource, old_bytes, config, manager=options.manager, now=now, force=options.force
             )
-            return self._applied(target, merged, managed)
+            head = self.heads.read(resource, old_bytes, merged, lambda one: self._fit(target, one)) if self._may_be_head(target) else None
+            obj = head if head is not None else self._fit(target, merged)
+            set_managed_fields(obj, managed)
+            return obj
 
-        return await self.modify(target, change, options, tries=_PATCH_TRIES, warnings=warnings, is_applied=True)
+        return await self.modify(target, change, options, tries=_PATCH_TRIES, warnings=warnings, is_applied=True, reads_old=False)
 
     async def _apply_to_nothing(self, target: Target, config: bytes, options: WriteOptions, warnings: list[str]) -> bytes:
         resource = target.resource
         now = self.runtime.clock.now()
         merged, managed = self.managers.apply(resource, "", None, config, manager=options.manager, now=now, force=options.force)
-        obj = self._applied(target, merged, managed)
+        obj = self._fit(target, merged)
+        set_managed_fields(obj, managed)
         if uid := obj["metadata"].get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise Conflict(resource.group, resource.plural, target.name, why)
         objects.refuse_version(obj)
         return await self._create_once(target, obj, options, warnings, is_applied=True)
 
-    def _applied(self, target: Target, merged: bytes, managed: bytes) -> Object:
-        """Return a merged object as the kind's decoder would read it, with its managers."""
+    def _fit(self, target: Target, merged: bytes) -> Object:
+        """Return a merged object as the kind's decoder would read it."""
         resource = target.resource
         checked = self.codec.check(resource.schema, merged)
         if checked.error:
             raise BadRequest(checked.error)
         obj = normal(orjson.loads(checked.body), resource.kind, resource.api_version)
-        set_managed_fields(obj, managed)
         objects.check_address(resource, obj, target.namespace, target.name)
         return obj
 
@@ -328,11 +366,16 @@ class Pipeline:
         """Apply a json, merge or strategic patch. Raises NotFound, Conflict, Invalid, BadRequest."""
         resource = target.resource
         warnings: list[str] = []
+        is_light = patch_type != "json" and self._may_be_head(target) and patches.changes_metadata_alone(patch)
 
         def change(_old: Object, old_bytes: bytes) -> Object:
             warnings.clear()
-            patched = self.apply_patch(resource.schema, resource.kind, old_bytes, patch, patch_type)
-            new = self.decode_patched(resource.schema, patched, patch, options.field_validation, warnings)
+            head = self.heads.change(resource, old_bytes, patched) if is_light else None
+            return head if head is not None else patched(old_bytes)
+
+        def patched(old_bytes: bytes) -> Object:
+            body = self.apply_patch(resource.schema, resource.kind, old_bytes, patch, patch_type)
+            new = self.decode_patched(resource.schema, body, patch, options.field_validation, warnings)
             given_kind, given_version = new.get("kind", resource.kind), new.get("apiVersion", resource.api_version)
             if given_kind != resource.kind or given_version != resource.api_version:
                 raise BadRequest(
@@ -344,8 +387,11 @@ class Pipeline:
             objects.check_address(resource, new, target.namespace, target.name)
             return new
 
-        stored = await self.modify(target, change, options, tries=_PATCH_TRIES, warnings=warnings)
+        stored = await self.modify(target, change, options, tries=_PATCH_TRIES, warnings=warnings, reads_old=False)
         return Outcome(stored, 200, warnings)
+
+    def _may_be_head(self, target: Target) -> bool:
+        return not target.subresource and not is_node(target.user) and self._is_quiet(target)
 
     def apply_patch(self, definition: str, kind: str, old: bytes, patch: bytes, patch_type: str) -> bytes:
         """Return `old` with the patch applied. Raises BadRequest for a malformed patch, Invalid for one that does not fit."""
@@ -391,8 +437,10 @@ class Pipeline:
         tries: int = _UPDATE_TRIES,
         warnings: list[str] | None = None,
         is_applied: bool = False,
+        reads_old: bool = True,
     ) -> bytes:
-        """Change a stored object and return its new bytes. `change(old, old_bytes)` returns the wanted object.
+        """Change a stored object and return its new bytes. `change(old, old_bytes)` returns the wanted object; `old` is empty unless
+        `reads_old`, and then the wanted object may be a `Head`.
 
         What it changes is from then on owned by `options.manager`, unless `change` says who owns what itself (`is_applied`).
 
@@ -405,16 +453,22 @@ class Pipeline:
             if found is None:
                 raise NotFound(resource.group, resource.plural, target.name)
             old_bytes, revision = found
-            old = sealed(old_bytes)
+            old = sealed(old_bytes) if reads_old else {}
             new = change(old, old_bytes)
+            if not reads_old:
+                old = new.old if isinstance(new, Head) else sealed(old_bytes)
             objects.check_uid(resource, new, old)
             objects.check_version(resource, new, old)
             try:
-                resource.strategy.default(new)
+                if not isinstance(new, Head):
+                    resource.strategy.default(new)
                 if not is_applied:
                     now = self.runtime.clock.now()
                     self.managers.track(resource, target.subresource, old_bytes, new, manager=options.manager, now=now)
-                return await self._modify_once(target, new, old, revision, options, prepare or _prepare_for(target), warnings)
+                stored = await self._modify_once(target, new, old, revision, options, prepare or _prepare_for(target), warnings)
+                if not reads_old and not isinstance(new, Head) and self._may_be_head(target):
+                    self.heads.learn(resource, old_bytes, stored)
+                return stored
             except (native.RevisionMismatch, native.KeyMissing):
                 await self.records.storage.settled()
         raise Conflict(resource.group, resource.plural, target.name)
@@ -429,14 +483,18 @@ class Pipeline:
         prepare: Prepare,
         warnings: list[str] | None,
     ) -> bytes:
-        resource = target.resource
-        request = self._admit("UPDATE", target, new, old, options.is_dry_run)
-        await self._mutate(target, request)
+        resource, head = target.resource, new if isinstance(new, Head) else None
+        request = self._admit("UPDATE", target, new, old, options.is_dry_run, self._admission if head is None else self._bystanders)
+        if head is None:
+            await self._mutate(target, request)
         claim = None if target.subresource else self._claim(resource, "update", new, old)
         try:
-            prepare(resource, new, old, self._context(target))
+            if head is None:
+                prepare(resource, new, old, self._context(target))
+                await self._validate(target, request, [] if warnings is None else warnings)
+            else:
+                objects.prepare_head_update(resource, new, old)
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-            await self._validate(target, request, [] if warnings is None else warnings)
             if objects.is_finished(new, resource.kind == "Namespace" and resource.group == ""):
                 await self._finish(resource, new, revision, options.is_dry_run)
                 return dump(new)
@@ -449,7 +507,8 @@ class Pipeline:
                 await self.records.storage.confirm(resource.key(metadata.get("namespace") or "", metadata["name"]), revision)
                 _cancel(claim)
                 return dump(new)
-            _, values = await self.records.storage.commit([self.records.put(resource, new, revision), *_ops(claim)])
+            put = self.records.put(resource, new, revision, head.fields if head is not None else None)
+            _, values = await self.records.storage.commit([put, *_ops(claim)])
         except native.KeyExists as error:
             _cancel(claim)
             raise AllocationLost() from error
@@ -478,7 +537,7 @@ class Pipeline:
             old_bytes, revision = found
             obj = sealed(old_bytes)
             objects.check_preconditions(resource, obj, uid=options.uid, resource_version=options.resource_version)
-            request = self._admit("DELETE", target, None, obj, options.is_dry_run)
+            request = self._admit("DELETE", target, None, obj, options.is_dry_run, self._admission)
             warnings: list[str] = []
             await self._mutate(target, request)
             await self._validate(target, request, warnings)
@@ -518,7 +577,9 @@ class Pipeline:
             deleted.append(dump(obj))
         return deleted
 
-    def _admit(self, operation: Any, target: Target, obj: Object | None, old: Object | None, is_dry_run: bool) -> AdmissionRequest:
+    def _admit(
+        self, operation: Any, target: Target, obj: Object | None, old: Object | None, is_dry_run: bool, plugins: Sequence[Admission]
+    ) -> AdmissionRequest:
         metadata = (obj or old or {}).get("metadata") or {}
         request = AdmissionRequest(
             operation=operation,
@@ -531,13 +592,13 @@ class Pipeline:
             old=old,
             is_dry_run=is_dry_run,
         )
-        for plugin in self._admission:
+        for plugin in plugins:
             plugin.admit(request)
         return request
 
     def admit_update(self, target: Target, new: Object, old: Object) -> None:
         """Run the server's own admission for a change, without awaiting: for changes committed together. Raises ApiError."""
-        request = self._admit("UPDATE", target, new, old, False)
+        request = self._admit("UPDATE", target, new, old, False, self._admission)
         for plugin in self._validating:
             plugin.admit(request)
 
@@ -563,13 +624,13 @@ class Pipeline:
 
     async def admit_creation(self, target: Target, obj: Object, warnings: list[str]) -> None:
         """Run admission for something that is posted but never stored as such (a review, a binding). Raises ApiError."""
-        request = self._admit("CREATE", target, obj, None, False)
+        request = self._admit("CREATE", target, obj, None, False, self._admission)
         await self._mutate(target, request)
         await self._ask(target, request, warnings)
 
     async def admit_connection(self, target: Target, options: Object) -> None:
         """Run admission for a connection to a subresource (exec, attach, proxy); `options` are its parameters. Raises ApiError."""
-        request = self._admit("CONNECT", target, options, None, False)
+        request = self._admit("CONNECT", target, options, None, False, self._admission)
         await self._mutate(target, request)
         await self._ask(target, request, [])
 

@@ -6,7 +6,7 @@ pass through untouched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -55,14 +55,22 @@ def load(resource: Resource, value: bytes) -> Object:
     return obj
 
 
-def attributes(resource: Resource, obj: Object) -> tuple[dict[str, str], dict[str, str], Sequence[str]]:
-    """Return what the store indexes of an object: labels, fields (metadata.name and namespace among them) and owners' uids."""
+def attributes(
+    resource: Resource, obj: Object, selectable: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], dict[str, str], Sequence[str]]:
+    """Return what the store indexes of an object: labels, fields (metadata.name and namespace among them) and owners' uids.
+
+    `selectable` are the kind's own fields, where they are known already.
+    """
     metadata = obj["metadata"]
     fields = {"metadata.name": metadata["name"]}
     if resource.namespaced:
         fields["metadata.namespace"] = metadata.get("namespace") or ""
-    for label, read in resource.selectable_fields.items():
-        fields[label] = read(obj)
+    if selectable is not None:
+        fields.update(selectable)
+    else:
+        for label, read in resource.selectable_fields.items():
+            fields[label] = read(obj)
     owners = [one["uid"] for one in metadata.get("ownerReferences") or [] if one.get("uid")]
     return dict(metadata.get("labels") or {}), fields, owners
 
@@ -87,17 +95,17 @@ class Records:
         record = self.storage.get(resource.key(obj["metadata"].get("namespace") or "", obj["metadata"]["name"]))
         return record is not None and resource.is_outdated(record.value)
 
-    def put(self, resource: Resource, obj: Object, expected: int) -> Op:
+    def put(self, resource: Resource, obj: Object, expected: int, selectable: Mapping[str, str] | None = None) -> Op:
         """Return the operation that stores `obj`, provided that its key is at revision `expected` (0: that it is free).
 
-        Takes `obj` over when the kind is stored in another's form.
+        Takes `obj` over when the kind is stored in another's form. `selectable` as of `attributes`.
         """
         metadata = obj["metadata"]
         key = resource.key(metadata.get("namespace") or "", metadata["name"])
         if resource.storage is not None:
             resource.to_storage(obj)
         value, splice_at = encode(obj)
-        labels, fields, owners = attributes(resource, obj)
+        labels, fields, owners = attributes(resource, obj, selectable)
         return key, value, expected, splice_at, labels, fields, owners
 
     def delete(self, resource: Resource, obj: Object, expected: int) -> Op:

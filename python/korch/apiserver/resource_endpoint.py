@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -21,17 +21,31 @@ from korch.apiserver.encoding import dump
 from korch.apiserver.exchange import Exchange, until
 from korch.apiserver.identity import Authorizer, User, forbidden
 from korch.apiserver.negotiation import LIST_FORMS, OBJECT_FORMS, Form, negotiate
-from korch.apiserver.options import ReadOptions, read_options, removal_options, write_options
+from korch.apiserver.options import ReadOptions, WriteOptions, read_options, removal_options, write_options
 from korch.apiserver.pipeline import Outcome, Target
 from korch.apiserver.request_info import RequestInfo, is_true
 from korch.apiserver.upgrades import UpgradeConnector
 from korch.apiserver.watching import WatchStream
+from korch.resources.resource import Resource
 from korch.runtime.context import Runtime
 from korch.runtime.handover import Head
 
 # What a connection's parameters are: lists of texts, numbers, facts, or one text.
 _CONNECTIONS = {"exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions", "proxy": "ProxyOptions"}
 _FACTS, _TEXTS = ("stdin", "stdout", "stderr", "tty"), ("container", "path")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a write is done, as its line and headers say it: the same for every object of a collection. `media` is the body's."""
+
+    verb: str
+    form: Form
+    media: str
+    query: Mapping[str, str]
+    patch_type: str = ""
+    options: WriteOptions = field(default_factory=WriteOptions)
+
 
 # Answers a subresource over HTTP, and over a WebSocket, in place of the pipeline (log, exec, proxy ...).
 Connector = Callable[[Request, RequestInfo], Awaitable[Response]]
@@ -72,10 +86,8 @@ class ResourceEndpoint:
                 await self._list(exchange, target)
             case "watch":
                 await self._watch(exchange, target)
-            case "create" | "update" | "patch":
+            case "create" | "update" | "patch" | "delete":
                 await self._write(exchange, target)
-            case "delete":
-                await self._delete(exchange, target)
             case "deletecollection":
                 body = await self._json_body(exchange)
                 removal = removal_options(exchange.query, body)
@@ -177,38 +189,51 @@ class ResourceEndpoint:
         verb = exchange.info.verb
         if bool(target.name) == (verb == "create") and not target.subresource:
             raise MethodNotAllowed()
-        form = negotiate(exchange.headers.get("accept", ""), forms=() if target.resource.is_virtual else OBJECT_FORMS)
-        is_custom = not target.resource.schema.startswith("io.k8s.")
-        patch_type = patch_kind(media_type(exchange.headers), is_custom=is_custom) if verb == "patch" else ""
-        options = write_options(
-            exchange.query,
-            verb,
-            is_apply=patch_type == "apply",
-            user_agent=exchange.headers.get("user-agent", ""),
-            may_create=lambda: self._may_create(exchange),
-        )
-        if verb == "patch":
-            body = await exchange.body()
-            outcome = await self._dispatch.patch(target, body, patch_type, options)
-        else:
-            body = await self._json_body(exchange)
-            write = self._dispatch.create if verb == "create" else self._dispatch.update
-            outcome = await write(target, body, options)
-        await self._send(exchange, outcome, form, target)
+        plan = self.plan(verb, target.resource, exchange.headers, exchange.query)
+        outcome = await self.perform(plan, target, await exchange.body(), lambda: self.check_creation(exchange.user, exchange.info))
+        is_status = verb == "delete" and outcome.body.startswith(b'{"kind":"Status"')
+        await self._send(exchange, outcome, Form(media=plan.form.media) if is_status else plan.form, target)
+        exchange.was_written = True
 
-    def _may_create(self, exchange: Exchange) -> None:
-        """Raise Forbidden when the client may change this object but not create one."""
-        info = replace(exchange.info, verb="create")
-        verdict = self._authorizer.authorize(exchange.user, info)
+    def plain_resource(self, info: RequestInfo) -> Resource | None:
+        """Return the kind of a request that is about whole stored objects, of which nothing is to be told beside the answer."""
+        resource = self._dispatch.pipeline.catalogue.get(info.group, info.version, info.resource)
+        if resource is None or info.subresource or resource.is_virtual or resource.warning:
+            return None
+        return resource if resource.is_current is None or resource.is_current() else None
+
+    def plan(self, verb: str, resource: Resource, headers: Mapping[str, str], query: Mapping[str, str]) -> Plan:
+        """Return how a create, update, patch or delete is done. Raises ApiError for what cannot be."""
+        form = negotiate(headers.get("accept", ""), forms=() if resource.is_virtual and verb != "delete" else OBJECT_FORMS)
+        media = media_type(headers)
+        if verb == "delete":
+            return Plan(verb=verb, form=form, media=media, query=query)
+        is_custom = not resource.schema.startswith("io.k8s.")
+        patch_type = patch_kind(media, is_custom=is_custom) if verb == "patch" else ""
+        options = write_options(query, verb, is_apply=patch_type == "apply", user_agent=headers.get("user-agent", ""))
+        return Plan(verb=verb, form=form, media=media, query=query, patch_type=patch_type, options=options)
+
+    async def perform(self, plan: Plan, target: Target, body: bytes, may_create: Callable[[], None]) -> Outcome:
+        """Write. `may_create` is called when a change turns out to create, and raises what the client gets when it may not."""
+        if plan.verb == "patch":
+            if plan.patch_type != "apply":
+                return await self._dispatch.patch(target, body, plan.patch_type, plan.options)
+            return await self._dispatch.patch(target, body, plan.patch_type, replace(plan.options, may_create=may_create))
+        body = to_json(body, plan.media) if body else b""
+        match plan.verb:
+            case "create":
+                return await self._dispatch.create(target, body, plan.options)
+            case "update":
+                return await self._dispatch.update(target, body, replace(plan.options, may_create=may_create))
+            case _:
+                return await self._dispatch.delete(target, removal_options(plan.query, body))
+
+    def check_creation(self, user: User, info: RequestInfo) -> None:
+        """Raise Forbidden when `user` may change the object of `info` but not create one."""
+        info = replace(info, verb="create")
+        verdict = self._authorizer.authorize(user, info)
         if not verdict.is_allowed:
-            raise forbidden(exchange.user, info, verdict.reason)
-
-    async def _delete(self, exchange: Exchange, target: Target) -> None:
-        form = negotiate(exchange.headers.get("accept", ""), forms=OBJECT_FORMS)
-        body = await self._json_body(exchange)
-        outcome = await self._dispatch.delete(target, removal_options(exchange.query, body))
-        is_status = outcome.body.startswith(b'{"kind":"Status"')
-        await self._send(exchange, outcome, Form(media=form.media) if is_status else form, target)
+            raise forbidden(user, info, verdict.reason)
 
     async def _json_body(self, exchange: Exchange) -> bytes:
         body = await exchange.body()

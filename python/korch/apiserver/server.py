@@ -61,6 +61,7 @@ from korch.apiserver.guards import REQUEST_TIMEOUT_S_DEFAULT, Guards
 from korch.apiserver.health import Health
 from korch.apiserver.http import EXCHANGE_KEY, Documents, Front, build_app
 from korch.apiserver.identity import APISERVER, AllowEverybody, Authenticator, Authorizer, User
+from korch.apiserver.lanes import Epoch, Lanes
 from korch.apiserver.ledger import Ledger
 from korch.apiserver.local import LocalClient
 from korch.apiserver.metrics import Metrics
@@ -188,6 +189,7 @@ class ApiServer:
                 "shutdown": lambda: "the server is shutting down" if self._closing.is_set() else "",
             },
         )
+        self._epoch = Epoch(storage, catalogue)
         self.endpoint = ResourceEndpoint(self.dispatch, runtime, self._closing, config.authorizer)
         self._inner, self.app = self._applications(config)
 
@@ -214,7 +216,9 @@ class ApiServer:
         return inner, self._front(inner, guards)
 
     def _front(self, inner: AggregationProxy, guards: Guards) -> Front:
-        return Front(inner, runtime=self._runtime, guards=guards, metrics=self.metrics, catalogue=self._catalogue, endpoint=self.endpoint)
+        endpoint, metrics, runtime = self.endpoint, self.metrics, self._runtime
+        lanes = Lanes(endpoint=endpoint, guards=guards, metrics=metrics, runtime=runtime, epoch=self._epoch)
+        return Front(inner, runtime=runtime, guards=guards, metrics=metrics, catalogue=self._catalogue, endpoint=endpoint, lanes=lanes)
 
     def _flow_control(self, config: ServerConfig) -> FlowControl | None:
         if not config.seats:

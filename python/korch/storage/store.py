@@ -51,6 +51,7 @@ class Storage:
         self._applied = store.revision()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._attached: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._asking: asyncio.Handle | None = None
         self._watches: dict[int, Watch] = {}
         self._is_closed = False
 
@@ -146,7 +147,7 @@ class Storage:
         memory needs it only when a front in Rust writes to it as well."""
         loop = asyncio.get_running_loop()
         if self._attached is None or self._attached[0] is not loop:
-            self._attached = (loop, self._native.wakeup_fd())
+            self._attached, self._asking = (loop, self._native.wakeup_fd()), None
             loop.add_reader(self._attached[1], self._hear)
 
     async def run(self, *, interval_s: float = COMPACTION_INTERVAL_S, log_bytes_max: int = LOG_BYTES_MAX) -> None:
@@ -217,13 +218,22 @@ class Storage:
                 watch.wake()
 
     async def _published(self, revision: int) -> None:
-        """Wait until `revision` is visible. Whoever asks first has the committer's thread work for all."""
+        """Wait until `revision` is visible."""
         self.attach()
         self._native.kept(revision)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        if self._asking is None:
+            # Whatever else is ready to run may commit too, and is in the same batch then.
+            self._asking = loop.call_soon(self._ask)
         self._waiting.append((revision, future))
-        self._native.request(revision)
         await future
+
+    def _ask(self) -> None:
+        """Have the committer's thread work for all who wait."""
+        self._asking = None
+        if self._waiting:
+            self._native.request(self._waiting[-1][0])
 
     def _hear(self) -> None:
         """Take what the committer's thread has to tell. A failure fails those whose write will never be visible."""

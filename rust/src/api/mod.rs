@@ -7,6 +7,7 @@ pub mod check;
 pub mod fuzz;
 pub mod json;
 pub mod managed;
+pub mod parts;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;

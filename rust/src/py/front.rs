@@ -10,6 +10,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::socket::Door;
@@ -102,7 +103,7 @@ impl Front {
         &self,
         id: u64,
         status: u16,
-        headers: Vec<(Vec<u8>, Vec<u8>)>,
+        headers: Vec<(PyBackedBytes, PyBackedBytes)>,
         body: &[u8],
         has_more: bool,
     ) -> PyResult<()> {
@@ -110,10 +111,7 @@ impl Front {
         let mut fields = HeaderMap::with_capacity(headers.len() + 1);
         for (name, value) in headers {
             let name = HeaderName::from_bytes(&name).map_err(unfit)?;
-            fields.append(
-                name,
-                HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(unfit)?,
-            );
+            fields.append(name, HeaderValue::from_bytes(&value).map_err(unfit)?);
         }
         let first = Bytes::copy_from_slice(body);
         self.inbox.answer(id, status, fields, first, has_more);

@@ -9,7 +9,14 @@ use pyo3::types::PyBytes;
 
 use super::api::{Schema, schema_error};
 use crate::api::managed::{self, ApplyError, Remembered, Type, Write};
+use crate::api::parts;
 use crate::api::schema;
+
+type PyParts<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Vec<(String, Bound<'py, PyBytes>)>,
+);
 
 create_exception!(_native, ApplyConflict, PyException);
 create_exception!(_native, UnfitConfiguration, PyValueError);
@@ -170,6 +177,16 @@ pub fn peel_managers<'py>(
         ),
         None => (object.clone(), PyBytes::new(py, b"")),
     })
+}
+
+/// An object's head, its managers (empty: none) and its other members; None for what does not come apart.
+#[pyfunction]
+pub fn part_object<'py>(py: Python<'py>, object: &[u8]) -> Option<PyParts<'py>> {
+    let parts = parts::part(std::str::from_utf8(object).ok()?).ok()??;
+    let members = parts.members.into_iter();
+    let members = members.map(|(name, raw)| (name.into_owned(), PyBytes::new(py, raw.as_bytes())));
+    let managers = PyBytes::new(py, parts.managers.as_bytes());
+    Some((PyBytes::new(py, &parts.head), managers, members.collect()))
 }
 
 fn text(bytes: &[u8]) -> PyResult<&str> {

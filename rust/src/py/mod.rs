@@ -45,8 +45,8 @@ mod native {
 
     #[pymodule_export]
     use super::managed::{
-        ApplyConflict, FieldManager, UnfitConfiguration, peel_managers, scale_managers,
-        scaled_managers,
+        ApplyConflict, FieldManager, UnfitConfiguration, part_object, peel_managers,
+        scale_managers, scaled_managers,
     };
 
     #[pymodule_export]

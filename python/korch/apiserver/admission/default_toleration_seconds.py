@@ -5,9 +5,12 @@ Mirrors plugin/pkg/admission/defaulttolerationseconds/admission.go.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from korch.apiserver.admission import AdmissionRequest
+
+if TYPE_CHECKING:
+    from korch.apiserver.pod_recipes import PodFacts
 
 Object = dict[str, Any]
 
@@ -32,6 +35,10 @@ class DefaultTolerationSeconds:
             spec["tolerations"] = tolerations + [
                 {"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": self._toleration_s} for taint in missing
             ]
+
+    def pod_footing(self, pod: PodFacts) -> object | None:
+        """Return the tolerations' length, on which alone they depend."""
+        return self._toleration_s
 
 
 def _tolerates(toleration: Object, taint: str) -> bool:

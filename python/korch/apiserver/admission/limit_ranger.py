@@ -5,8 +5,8 @@ Mirrors plugin/pkg/admission/limitranger/admission.go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -16,6 +16,9 @@ from korch.api.meta import at
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.records import Records
 from korch.resources.core import limitrange
+
+if TYPE_CHECKING:
+    from korch.apiserver.pod_recipes import PodFacts
 
 Object = dict[str, Any]
 
@@ -36,7 +39,7 @@ class LimitRanger:
         is_claim = request.concerns("", "persistentvolumeclaims")
         if request.obj is None or not (is_pod or is_claim or is_resize):
             return
-        ranges = [orjson.loads(value) for value in self._records.storage.range(limitrange.RESOURCE.key_prefix(request.namespace)).values]
+        ranges = [orjson.loads(value) for value in self._ranges(request.namespace)]
         items = [item for one in ranges for item in at(one, "spec", "limits") or ()]
         if not items:
             return
@@ -49,6 +52,13 @@ class LimitRanger:
             told = problems[0] if len(problems) == 1 else f"[{', '.join(dict.fromkeys(problems))}]"
             name = request.name or at(request.obj, "metadata", "generateName") or ""
             raise Forbidden("", request.resource.plural, name, told)
+
+    def pod_footing(self, pod: PodFacts) -> object | None:
+        """Return that there are no LimitRanges; where there are, each pod is looked at."""
+        return None if self._ranges(pod.namespace) else True
+
+    def _ranges(self, namespace: str) -> Sequence[bytes]:
+        return self._records.storage.range(limitrange.RESOURCE.key_prefix(namespace)).values
 
 
 def _fill(pod: Object, item: Object) -> None:

@@ -6,7 +6,7 @@ that would make such pods are only warned about. Mirrors plugin/pkg/admission/se
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -17,6 +17,9 @@ from korch.apiserver.audit.record import annotate
 from korch.apiserver.records import Records
 from korch.resources.core import namespace
 from korch.resources.podspec.security import LEVELS, violations
+
+if TYPE_CHECKING:
+    from korch.apiserver.pod_recipes import PodFacts
 
 Object = dict[str, Any]
 
@@ -78,6 +81,10 @@ class PodSecurity:
         if warned in LEVELS and (found := violations(warned, pod)):
             version = labels.get(f"{_PREFIX}warn-version", "latest")
             request.warnings.append(f'would violate PodSecurity "{warned}:{version}": {found}')
+
+    def pod_footing(self, pod: PodFacts) -> object | None:
+        """Return that the namespace asks for nothing; where it does, each pod is looked at."""
+        return None if self._labels(pod.namespace) else True
 
     def _labels(self, name: str) -> dict[str, str]:
         found = self._records.storage.get(namespace.RESOURCE.key("", name))

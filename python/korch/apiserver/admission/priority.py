@@ -5,6 +5,8 @@ Mirrors plugin/pkg/admission/priority/admission.go.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from korch.api.errors import Forbidden
 from korch.api.meta import at
 from korch.apiserver.admission import AdmissionRequest
@@ -12,6 +14,9 @@ from korch.apiserver.admission.configurations import Configurations
 from korch.apiserver.records import Records
 from korch.resources.resource import Catalogue
 from korch.resources.scheduling.priorityclass import SYSTEM_CLASSES
+
+if TYPE_CHECKING:
+    from korch.apiserver.pod_recipes import PodFacts
 
 _DEFAULT_PREEMPTION = "PreemptLowerPriority"
 
@@ -42,6 +47,10 @@ class Priority:
             raise Forbidden("", "pods", name, why)
         spec["priority"] = value
         spec.setdefault("preemptionPolicy", policy)
+
+    def pod_footing(self, pod: PodFacts) -> object | None:
+        """Return all classes."""
+        return self._classes.all()
 
     def _resolve(self, class_name: str) -> tuple[int | None, str]:
         if not class_name:

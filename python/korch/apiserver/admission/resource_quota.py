@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -20,6 +20,9 @@ from korch.apiserver.records import Records
 from korch.resources.core import resourcequota
 from korch.resources.resource import Resource
 from korch.runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from korch.apiserver.pod_recipes import PodFacts
 
 Object = dict[str, Any]
 
@@ -42,7 +45,7 @@ class ResourceQuota:
         resource = request.resource
         if request.obj is None or request.subresource not in ("", "resize") or not resource.namespaced or resource.is_virtual:
             return
-        found = self._records.storage.range(resourcequota.RESOURCE.key_prefix(request.namespace)).values
+        found = self._quotas(request.namespace)
         if not found:
             return
         applies = False
@@ -53,6 +56,13 @@ class ResourceQuota:
                 applies = True
         if applies and request.operation == "CREATE" and not request.is_dry_run:
             self._remember(request)
+
+    def pod_footing(self, pod: PodFacts) -> object | None:
+        """Return that there are no quotas; where there are, each pod counts."""
+        return None if self._quotas(pod.namespace) else True
+
+    def _quotas(self, namespace: str) -> Sequence[bytes]:
+        return self._records.storage.range(resourcequota.RESOURCE.key_prefix(namespace)).values
 
     def _check(self, request: AdmissionRequest, quota: Object, names: set[str]) -> None:
         resource, obj = request.resource, request.obj or {}

@@ -5,7 +5,7 @@ Mirrors plugin/pkg/admission/runtimeclass/admission.go.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -14,6 +14,9 @@ from korch.api.meta import at
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.records import Records
 from korch.resources.nodes import runtimeclass
+
+if TYPE_CHECKING:
+    from korch.apiserver.pod_recipes import PodFacts
 
 Object = dict[str, Any]
 
@@ -49,6 +52,13 @@ class RuntimeClass:
         if fixed:
             spec["overhead"] = fixed
         _place(request, spec, runtime_class.get("scheduling") or {})
+
+    def pod_footing(self, pod: PodFacts) -> object | None:
+        """Return the version of the pod's class, if it names one."""
+        if not pod.runtime_class:
+            return True
+        found = self._records.read(runtimeclass.RESOURCE, "", pod.runtime_class)
+        return None if found is None else found[1]
 
 
 def _place(request: AdmissionRequest, spec: Object, scheduling: Object) -> None:

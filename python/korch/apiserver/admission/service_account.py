@@ -6,7 +6,7 @@ bound token, the cluster's CA and the namespace. Mirrors plugin/pkg/admission/se
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from korch.api.errors import ApiError, Forbidden
 from korch.api.meta import at
@@ -15,10 +15,13 @@ from korch.apiserver.records import Records, load
 from korch.resources.resource import Catalogue
 from korch.runtime.rng import Rng
 
+if TYPE_CHECKING:
+    from korch.apiserver.pod_recipes import PodFacts
+
 Object = dict[str, Any]
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
-_VOLUME_PREFIX = "kube-api-access-"
+TOKEN_VOLUME_PREFIX = "kube-api-access-"
 _TOKEN_EXPIRATION_S = 3607
 _CONTAINER_LISTS = ("initContainers", "containers")
 
@@ -50,6 +53,12 @@ class ServiceAccount:
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = account["imagePullSecrets"]
 
+    def pod_footing(self, pod: PodFacts) -> object | None:
+        """Return the version of the pod's account."""
+        accounts = self._catalogue.get("", "v1", "serviceaccounts")
+        found = self._records.storage.get(accounts.key(pod.namespace, pod.account)) if accounts is not None else None
+        return None if found is None else found.mod_revision
+
     def _account(self, namespace: str, name: str) -> Object | None:
         accounts = self._catalogue.get("", "v1", "serviceaccounts")
         if accounts is None:
@@ -64,9 +73,9 @@ class ServiceAccount:
 
     def _mount(self, spec: Object) -> None:
         volumes: list[Object] = spec.get("volumes") or []
-        volume = next((one["name"] for one in volumes if one.get("name", "").startswith(_VOLUME_PREFIX) and one.get("projected")), "")
+        volume = next((one["name"] for one in volumes if one.get("name", "").startswith(TOKEN_VOLUME_PREFIX) and one.get("projected")), "")
         is_needed = False
-        volume_name = volume or _VOLUME_PREFIX + self._rng.name_suffix()
+        volume_name = volume or TOKEN_VOLUME_PREFIX + self._rng.name_suffix()
         for container in (one for key in _CONTAINER_LISTS for one in spec.get(key) or []):
             mounts: list[Object] = container.get("volumeMounts") or []
             if any(mount.get("mountPath") == MOUNT_PATH for mount in mounts):

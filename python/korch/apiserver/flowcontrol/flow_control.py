@@ -106,15 +106,23 @@ class FlowControl:
 
     async def enter(self, user: User, info: RequestInfo, query: Mapping[str, str]) -> Seat:
         """Return a seat for a request, which may have to wait for it. Raises Refused."""
+        if (seat := self.take(user, info, query)) is not None:
+            return seat
+        way = self._way(user, info)
+        return await self._wait(way, user, info, self._width(way.level, info, query))
+
+    def take(self, user: User, info: RequestInfo, query: Mapping[str, str]) -> Seat | None:
+        """Return a seat for a request that need not wait for it, None for one that has to."""
         self._refresh()
         way = self._way(user, info)
         level = way.level
         if level.limits.is_exempt:
             return self._seat(way, 1)
-        width = min(seats(info, query, self._count), max(1, level.most))
-        if not level.waiting_count and self._may_run(level, width):
-            return self._seat(way, width)
-        return await self._wait(way, user, info, width)
+        width = self._width(level, info, query)
+        return self._seat(way, width) if not level.waiting_count and self._may_run(level, width) else None
+
+    def _width(self, level: Level, info: RequestInfo, query: Mapping[str, str]) -> int:
+        return min(seats(info, query, self._count), max(1, level.most))
 
     def leave(self, level: Level, width: int, waiting: Waiting | None, since: float, schema: str) -> None:
         """Take back the seats of a request (see `Seat.release`) and serve who waits for them."""

@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 
+use super::changed::fields;
 use super::path::Element;
 use super::set::Set;
 use super::types::{Type, Types};
 use super::value::Value;
-use crate::api::json::write_text;
+use crate::api::json::{JsonError, Kind, Scanner, write_text};
 use crate::api::schema::Schema;
 
 /// Entries of updates beyond this many are put together, the oldest first.
 const UPDATE_MANAGERS_MAX: usize = 10;
+const FIELDS: &str = "fieldsV1";
 const OLD_UPDATES_MANAGER: &str = "ancient-changes";
 /// Fields that the server decides and nobody owns.
 const STRIPPED: [&str; 12] = [
@@ -155,6 +157,86 @@ pub(super) fn read<'a>(managed: Option<&Value<'a>>) -> Result<Entries<'a>, Strin
     Ok(entries)
 }
 
+/// Read managedFields as they stand in an object of whose members `same` do not change: what is owned below those stays as it is.
+pub(super) fn read_around<'a>(
+    managed: &'a str,
+    same: &[Cow<'a, str>],
+) -> Result<Entries<'a>, String> {
+    let failed = |error: JsonError| error.to_string();
+    let items = items(managed).map_err(failed)?;
+    // Where entries may be put together, their sets have to be known.
+    let Some(items) = items.filter(|items| items.len() < UPDATE_MANAGERS_MAX) else {
+        return read(Some(&Value::parse(managed).map_err(failed)?));
+    };
+    let mut entries = Vec::with_capacity(items.len() + 1);
+    for (at, item) in items.into_iter().enumerate() {
+        let members = fields(item).map_err(failed)?.unwrap_or_default();
+        let mut rest = Vec::with_capacity(members.len());
+        let mut owned = None;
+        for (name, raw) in members {
+            if name == FIELDS {
+                owned = Some(raw);
+            } else {
+                rest.push((name, Value::parse(raw).map_err(failed)?));
+            }
+        }
+        let mut entry = read_entry(at, &Value::Map(rest))?;
+        if let Some(owned) = owned {
+            entry.set = read_set_around(owned, same)?;
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn read_set_around<'a>(owned: &'a str, same: &[Cow<'a, str>]) -> Result<Set<'a>, String> {
+    let failed = |error: JsonError| error.to_string();
+    let Some(members) = fields(owned).map_err(failed)? else {
+        let value = Value::parse(owned).map_err(failed)?;
+        return if value.is_null() {
+            Ok(Set::default())
+        } else {
+            Set::read(&value)
+        };
+    };
+    let (mut read, mut kept) = (Vec::new(), Vec::new());
+    for (key, raw) in members {
+        let name = match &key {
+            Cow::Borrowed(key) => key.strip_prefix("f:"),
+            Cow::Owned(_) => None,
+        };
+        match name.filter(|name| same.iter().any(|one| one == name)) {
+            Some(name) => kept.push((name, raw)),
+            None => read.push((key, Value::parse(raw).map_err(failed)?)),
+        }
+    }
+    let mut set = Set::read(&Value::Map(read))?;
+    for (name, raw) in kept {
+        set.push(
+            Element::field(name),
+            true,
+            Set::encoded(raw.as_bytes().into()),
+        );
+    }
+    set.sort();
+    Ok(set)
+}
+
+/// The items of a list, None for any other value.
+fn items(source: &str) -> Result<Option<Vec<&str>>, JsonError> {
+    let mut scanner = Scanner::new(source);
+    if scanner.kind()? != Kind::Array {
+        return Ok(None);
+    }
+    scanner.enter()?;
+    let (mut found, mut first) = (Vec::new(), true);
+    while scanner.element(&mut first)? {
+        found.push(scanner.leap()?);
+    }
+    scanner.end()?;
+    Ok(Some(found))
+}
+
 fn read_entry<'a>(at: usize, item: &Value<'a>) -> Result<Entry<'a>, String> {
     let text = |name: &str| match item.get(name) {
         Some(Value::Text(text)) => text.clone(),
@@ -180,7 +262,7 @@ fn read_entry<'a>(at: usize, item: &Value<'a>) -> Result<Entry<'a>, String> {
             ));
         }
     }
-    let set = match item.get("fieldsV1") {
+    let set = match item.get(FIELDS) {
         None | Some(Value::Null) => Set::default(),
         Some(fields) => Set::read(fields)?,
     };

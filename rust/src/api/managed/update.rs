@@ -15,11 +15,19 @@ use crate::api::json::JsonError;
 /// managedFields itself (not through a subresource); `[{}]` and `[]` clear them. Fails when an object is no JSON or the stored
 /// managedFields are malformed.
 pub fn track(write: &Write<'_>, live: Option<&str>, new: &str) -> Result<Vec<u8>, String> {
-    let (live_value, new_value) = match live {
-        Some(live) => changed::read(live, new).map_err(|error| error.to_string())?,
-        None => (EMPTY.clone(), parse(new)?),
+    let Some(live) = live else {
+        return tracked(write, false, EMPTY.clone(), parse(new)?);
     };
-    tracked(write, live.is_some(), live_value, new_value)
+    let found = changed::read(live, new).map_err(|error| error.to_string())?;
+    let Some(managers) = found.managers else {
+        return tracked(write, true, found.old, found.new);
+    };
+    let entries = entries::read_around(managers, &found.same).unwrap_or_default();
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entries = update(write, &found.old, &found.new, entries)?;
+    Ok(entries::write(entries))
 }
 
 /// The same for a create, where what is known of specs that came before is used and learnt. `write` may take nothing of `spec` back.
