@@ -221,7 +221,7 @@ class Pipeline:
             await self._mutate(target, request)
             objects.prepare_create(resource, obj, self._context(target))
             await self._validate(target, request, warnings)
-            if isinstance(known, Draft):
+            if isinstance(known, Draft) and not warnings:
                 self._recipes.learn(known, resource, obj)
         name, namespace = metadata["name"], metadata.get("namespace") or ""
         claim = self._claim(resource, "create", obj)

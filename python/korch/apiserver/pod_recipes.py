@@ -124,7 +124,8 @@ class PodRecipes:
             return None
         recipe = self._recipes.get((namespace, spec))
         if recipe is None or self._footing(recipe.facts) != recipe.footing:
-            return self._draft(namespace, spec)
+            # Where unknown fields are ignored nobody would learn of them.
+            return self._draft(namespace, spec) if field_validation != "Ignore" else None
         warnings: list[str] = []
         try:
             pod = self._codec.decode(resource, head, field_validation, warnings)
