@@ -6,7 +6,8 @@ use super::framework::{Plugin, Rejection};
 /// Stands for a node that refuses nothing.
 const NONE: u32 = u32::MAX;
 
-/// Rejections by rank. Most nodes say the same, so that each rejection is kept once and counted.
+/// Rejections by rank. Most nodes say the same, so that each rejection is kept once and counted; one that no node says any more
+/// makes room for the next new one, because some have texts of their own.
 #[derive(Debug, Default)]
 pub struct Verdicts {
     by_rank: Vec<u32>,
@@ -39,12 +40,19 @@ impl Verdicts {
 
     fn number(&mut self, why: (Plugin, Rejection)) -> u32 {
         let known = self.known.iter().position(|one| *one == why);
-        let at = known.unwrap_or_else(|| {
-            self.known.push(why);
-            self.nodes.push(0);
-            self.known.len() - 1
-        });
+        let at = known.unwrap_or_else(|| self.place(why));
         u32::try_from(at).unwrap_or(NONE)
+    }
+
+    fn place(&mut self, why: (Plugin, Rejection)) -> usize {
+        let unsaid = self.nodes.iter().position(|nodes| *nodes == 0);
+        if let Some((at, place)) = unsaid.and_then(|at| Some((at, self.known.get_mut(at)?))) {
+            *place = why;
+            return at;
+        }
+        self.known.push(why);
+        self.nodes.push(0);
+        self.known.len() - 1
     }
 
     pub fn failure(&self) -> Failure {
@@ -96,6 +104,23 @@ mod tests {
         assert_eq!(
             failure.diagnosis.message(),
             "0/3 nodes are available: 3 cordoned."
+        );
+    }
+
+    #[test]
+    fn what_no_node_says_any_more_is_forgotten() {
+        let mut verdicts = Verdicts::new(2);
+        for round in 0..100 {
+            for rank in 0..2 {
+                let mut why = Rejection::unschedulable("");
+                why.reasons = vec![format!("{rank} lacks {round} things").into()];
+                verdicts.set(rank, Some((Plugin::NodeResourcesFit, why)));
+            }
+        }
+        assert!(verdicts.known.len() <= 3);
+        assert_eq!(
+            verdicts.failure().diagnosis.message(),
+            "0/2 nodes are available: 1 0 lacks 99 things, 1 1 lacks 99 things."
         );
     }
 }

@@ -33,13 +33,14 @@ class _TooMany(Exception):
 
 @dataclass(frozen=True)
 class _Request:
-    """A request, or one alternative of a request. `name` is how results and constraints call it."""
+    """A request, or one alternative of a request. `name` is how results and constraints call it; `all_devices` are those of a request
+    for all, each beside its pool."""
 
     parent: str
     name: str
     spec: Object
     device_class: Object
-    all_devices: tuple[Device, ...] | None
+    all_devices: tuple[tuple[Pool, Device], ...] | None
 
     @property
     def count(self) -> int:
@@ -133,7 +134,7 @@ class Allocator:
                 state = "being updated" if pool.is_incomplete else "invalid"
                 words = f"asks for all devices, but resource pool {pool.driver}/{pool.name} is currently {state}"
                 raise AllocationError(f"{where}: {words}")
-        every = tuple(device for _, devices in self._pools for device in devices if self._is_selected(search, request, device))
+        every = tuple((pool, device) for pool, devices in self._pools for device in devices if self._is_selected(search, request, device))
         return _Request(parent, name, spec, device_class, every)
 
     def _give(self, at: int, request_at: int) -> bool:
@@ -169,8 +170,7 @@ class Allocator:
         if request.count - number > RESULTS_MAX - len(search.given):
             raise _TooMany
         if request.all_devices is not None:
-            device = request.all_devices[number]
-            pool = next(pool for pool, devices in self._pools if device in devices)
+            pool, device = request.all_devices[number]
             return self._try(at, request_at, request, number, pool, device)
         for pool, devices in self._pools:
             if pool.is_incomplete or pool.invalid:
