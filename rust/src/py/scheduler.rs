@@ -10,6 +10,7 @@ use pyo3::types::PyBytes;
 
 use crate::scheduler::SchedulerError;
 use crate::scheduler::engine::{self, Engine};
+use crate::scheduler::groups::{self, Quorum, Unit};
 use crate::scheduler::pod::Pod;
 use crate::scheduler::profile::ConfigError;
 use crate::scheduler::steps::{Objection, Victims};
@@ -102,6 +103,43 @@ impl From<engine::Decision> for Decision {
     }
 }
 
+/// What came of making room for a group of pods.
+#[pyclass(frozen, get_all, module = "korch._core._native")]
+#[derive(Debug, Default)]
+pub struct Room {
+    outcome: &'static str,
+    placed: usize,
+    remaining: usize,
+    nominated: Vec<(String, String)>,
+    victims: Vec<(String, String)>,
+    displaced: Vec<(String, String)>,
+}
+
+impl From<groups::Room> for Room {
+    fn from(room: groups::Room) -> Room {
+        let named = |outcome| Room {
+            outcome,
+            ..Room::default()
+        };
+        match room {
+            groups::Room::NotEligible => named("not eligible"),
+            groups::Room::Awaited => named("awaited"),
+            groups::Room::NoVictims => named("no victims"),
+            groups::Room::TooLittle { placed, remaining } => Room {
+                placed,
+                remaining,
+                ..named("too little")
+            },
+            groups::Room::Found(plan) => Room {
+                nominated: plan.nominated,
+                victims: plan.victims,
+                displaced: plan.displaced,
+                ..named("found")
+            },
+        }
+    }
+}
+
 #[pymethods]
 impl Decision {
     fn __repr__(&self) -> String {
@@ -183,6 +221,36 @@ impl Scheduler {
             Ok::<_, SchedulerError>(self.engine().schedule(pods, seed))
         })?;
         Ok(decisions.into_iter().map(Decision::from).collect())
+    }
+
+    fn schedule_member(&self, py: Python<'_>, pod: PyBackedBytes) -> PyResult<Decision> {
+        let pod = Pod::parse(&pod)?;
+        Ok(py.detach(|| self.engine().schedule_member(pod, 0)).into())
+    }
+
+    #[pyo3(signature = (pods, *, priority, min_count, placed, units))]
+    fn room_for_group(
+        &self,
+        py: Python<'_>,
+        pods: Vec<PyBackedBytes>,
+        priority: i32,
+        min_count: usize,
+        placed: usize,
+        units: Vec<Unit>,
+    ) -> PyResult<Room> {
+        let quorum = Quorum {
+            priority,
+            min_count,
+            placed,
+        };
+        let room = py.detach(|| {
+            let pods = pods
+                .iter()
+                .map(|bytes| Pod::parse(bytes))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, SchedulerError>(self.engine().room_for_group(&pods, quorum, &units))
+        })?;
+        Ok(room.into())
     }
 
     fn survey(&self, py: Python<'_>, pod: PyBackedBytes) -> PyResult<(bool, Vec<String>)> {

@@ -451,19 +451,27 @@ fn by_importance_of_seated(one: &Seated, other: &Seated) -> Ordering {
 
 /// Split pods into those whose removal breaks a disruption budget and the others. Mirrors FilterVictimsWithPDBViolation.
 fn by_protection(snapshot: &Snapshot, pods: Vec<Seated>) -> (Vec<Seated>, Vec<Seated>) {
-    let budgets = &snapshot.cluster.budgets;
-    if budgets.is_empty() {
-        return (Vec::new(), pods);
+    let mut allowance = Allowance::of(snapshot);
+    pods.into_iter()
+        .partition(|(pod, ..)| allowance.is_broken_by(snapshot, pod))
+}
+
+/// How many more disruptions each budget allows.
+#[derive(Debug)]
+pub struct Allowance(Vec<i64>);
+
+impl Allowance {
+    pub fn of(snapshot: &Snapshot) -> Allowance {
+        let budgets = snapshot.cluster.budgets.values();
+        Allowance(budgets.map(|one| one.disruptions_allowed).collect())
     }
-    let mut allowed: Vec<i64> = budgets
-        .values()
-        .map(|one| one.disruptions_allowed)
-        .collect();
-    pods.into_iter().partition(|(pod, ..)| {
+
+    /// Count a pod's removal; return whether it breaks a budget.
+    pub fn is_broken_by(&mut self, snapshot: &Snapshot, pod: &Pod) -> bool {
         if pod.shape.labels.is_empty() {
             return false;
         }
-        for (((namespace, _), budget), left) in budgets.iter().zip(&mut allowed) {
+        for (((namespace, _), budget), left) in snapshot.cluster.budgets.iter().zip(&mut self.0) {
             let covers = *namespace == pod.namespace
                 && !budget.selector.is_empty()
                 && budget.selector.matches(&pod.shape.labels);
@@ -476,7 +484,7 @@ fn by_protection(snapshot: &Snapshot, pods: Vec<Seated>) -> (Vec<Seated>, Vec<Se
             }
         }
         false
-    })
+    }
 }
 
 /// Violations, the highest priority, the sum of priorities and the number of victims: the less the better, in this order.
