@@ -256,6 +256,7 @@ class Decision:
 @final
 class Room:
     """What came of making room for a group of pods."""
+
     outcome: str
     """found; awaited: pods that left for it before are still going; not eligible: its pods never preempt; no victims; too little."""
     placed: int
@@ -297,6 +298,8 @@ class Scheduler:
         tied. Releases the GIL; 10-100 us per pod at 5,000 nodes."""
     def schedule_member(self, pod: bytes) -> Decision:
         """Decide one pod of a group: as `schedule`, but no node is nominated when there is none. Releases the GIL."""
+    def retract(self, keys: Sequence[str]) -> None:
+        """Take back assumed pods as if they had never been assumed; unlike `forget`, nobody is woken."""
     def room_for_group(
         self, pods: Sequence[bytes], *, priority: int, min_count: int, placed: int, units: Sequence[tuple[Sequence[str], int]]
     ) -> Room:
@@ -322,10 +325,11 @@ class Scheduler:
         *,
         everywhere: tuple[str, str] | None = None,
         allowed: Sequence[tuple[str, Sequence[tuple[str, str]], int]] | None = None,
+        preempts: bool = True,
     ) -> Decision:
         """The last step when no node is left: say why, and nominate a node for a pod that can preempt. `objections` are (node, who took it
         away, the reason, whether removing pods would not help); `everywhere` is (plugin, its words) when no node at all will do;
-        `allowed` restricts preemption to these nodes and victims, in the form of `victims`."""
+        `allowed` restricts preemption to these nodes and victims, in the form of `victims`; without `preempts` there is none."""
     def pods_on(self, node: str) -> list[tuple[str, str]]:
         """Return (key, uid) of the pods that count on a node; none when it does not exist."""
     def table(self, resources: Sequence[str]) -> tuple[list[str], list[tuple[bytes, bytes]]]:

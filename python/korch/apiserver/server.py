@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 
 from korch._core import native
 from korch.api.errors import ApiError
+from korch.api.features import Features
 from korch.apiserver.admission import Admission
 from korch.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from korch.apiserver.admission.configurations import Configurations
@@ -29,8 +30,8 @@ from korch.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from korch.apiserver.admission.node_restriction import NodeRestriction
 from korch.apiserver.admission.owner_references_permission_enforcement import OwnerReferencesPermissionEnforcement
 from korch.apiserver.admission.persistent_volume_claim_resize import PersistentVolumeClaimResize
-from korch.apiserver.admission.pod_security import PodSecurity
 from korch.apiserver.admission.pod_group_protection import PodGroupProtection
+from korch.apiserver.admission.pod_security import PodSecurity
 from korch.apiserver.admission.priority import Priority
 from korch.apiserver.admission.resource_quota import ResourceQuota
 from korch.apiserver.admission.runtime_class import RuntimeClass
@@ -124,7 +125,7 @@ class ServerConfig:
     bearer: BearerTokens | None = None
     front_proxy: FrontProxy = field(default_factory=FrontProxy)
     # As the catalogue was made with.
-    features: Features = Features()
+    features: Features = field(default_factory=Features)
 
 
 class ApiServer:

@@ -94,7 +94,7 @@ class ServerOptions:
     etcd_listen: str
     datastore: DatastoreOptions
     access: AccessOptions = field(default_factory=AccessOptions)
-    features: Features = Features()
+    features: Features = field(default_factory=Features)
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from korch.api.features import Features
 
@@ -38,4 +38,4 @@ class ControllerConfig:
     event_ttl_period_s: float = 60.0
     # How often the garbage collector and the namespace controller look for new kinds.
     discovery_period_s: float = 30.0
-    features: Features = Features()
+    features: Features = field(default_factory=Features)

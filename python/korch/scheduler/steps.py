@@ -98,8 +98,11 @@ class Steps:
         for one in reversed((*self._built_in, *self._plugins.get(scheduler_name, ()))):
             one.plugin.unreserve(uid)
 
-    async def decide(self, scheduler_name: str, raw: bytes, is_wanted: Callable[[], bool]) -> native.Decision | None:
-        """Return the engine's decision, with the pod assumed if it got a node; None when it is no longer wanted.
+    async def decide(
+        self, scheduler_name: str, raw: bytes, is_wanted: Callable[[], bool], *, preempts: bool = True
+    ) -> native.Decision | None:
+        """Return the engine's decision, with the pod assumed if it got a node; None when it is no longer wanted. Without `preempts`
+        nobody has to make room.
 
         Raises PluginError and ExtenderError in upstream's words."""
         pod: Object = orjson.loads(raw)
@@ -113,6 +116,8 @@ class Steps:
         if is_nominated and not left:
             left = await self._filter(pod, self._engine.feasible(raw), asked)
         if not left:
+            if not preempts:
+                return self._engine.refuse(raw, asked.everywhere(), preempts=False)
             return await self._refuse(raw, pod, asked, is_wanted)
         extra, was_scored = [0] * len(left), False
         if len(left) > 1:

@@ -228,6 +228,10 @@ impl Scheduler {
         Ok(py.detach(|| self.engine().schedule_member(pod, 0)).into())
     }
 
+    fn retract(&self, keys: Vec<String>) {
+        self.engine().retract(&keys);
+    }
+
     #[pyo3(signature = (pods, *, priority, min_count, placed, units))]
     fn room_for_group(
         &self,
@@ -291,7 +295,7 @@ impl Scheduler {
         Ok(py.detach(|| self.engine().victims(&pod, &objections)))
     }
 
-    #[pyo3(signature = (pod, objections, *, everywhere = None, allowed = None))]
+    #[pyo3(signature = (pod, objections, *, everywhere = None, allowed = None, preempts = true))]
     fn refuse(
         &self,
         py: Python<'_>,
@@ -299,12 +303,13 @@ impl Scheduler {
         objections: Vec<Told>,
         everywhere: Option<(String, String)>,
         allowed: Option<Vec<Victims>>,
+        preempts: bool,
     ) -> PyResult<Decision> {
         let pod = Pod::parse(&pod)?;
         let objections: Vec<Objection> = objections.into_iter().map(objection).collect();
         let decision = py.detach(|| {
             self.engine()
-                .refuse_outside(pod, &objections, everywhere, allowed)
+                .refuse_outside(pod, &objections, everywhere, allowed, preempts)
         });
         Ok(decision.into())
     }

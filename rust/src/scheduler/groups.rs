@@ -83,6 +83,13 @@ impl Engine {
         Decision { key, uid, result }
     }
 
+    /// Take back assumed pods as if they had never been: nobody learns of it.
+    pub fn retract(&mut self, keys: &[String]) {
+        for key in keys {
+            self.snapshot.forget(key);
+        }
+    }
+
     /// Find room for a group that has not enough; nominate the nodes for its pods if there is a way.
     pub fn room_for_group(&mut self, pods: &[Pod], quorum: Quorum, units: &[Unit]) -> Room {
         if pods.iter().any(|pod| pod.never_preempts) {

@@ -113,13 +113,14 @@ impl Engine {
     }
 
     /// Say why the pod has no node and nominate one if preemption helps: any node, or one of `allowed` by removing the pods named there.
-    /// `everywhere` is a plugin and its words for why no node at all will do.
+    /// `everywhere` is a plugin and its words for why no node at all will do; without `preempts` nobody has to make room.
     pub fn refuse_outside(
         &mut self,
         pod: Pod,
         objections: &[Objection],
         everywhere: Option<(String, String)>,
         allowed: Option<Vec<Victims>>,
+        preempts: bool,
     ) -> Decision {
         let pod = self.with_nomination(&pod);
         let (key, uid) = (pod.key(), pod.uid.clone());
@@ -137,6 +138,14 @@ impl Engine {
             let result = Err(Refusal::default());
             return Decision { key, uid, result };
         };
+        if !preempts {
+            let diagnosis = failure.diagnosis;
+            let result = Err(Refusal {
+                diagnosis,
+                ..Refusal::default()
+            });
+            return Decision { key, uid, result };
+        }
         let candidates = allowed.map(|all| self.candidates(all));
         Decision {
             key,
@@ -303,7 +312,7 @@ mod tests {
             let extra = vec![0; feasible.len()];
             let found = match stepped.choose(one.clone(), &feasible, &extra, 0) {
                 Some(decision) => decision.result,
-                None => stepped.refuse_outside(one, &[], None, None).result,
+                None => stepped.refuse_outside(one, &[], None, None, true).result,
             };
             assert_eq!(
                 expected.map_err(|one| one.diagnosis.message()),
@@ -335,7 +344,7 @@ mod tests {
             objection("c", false),
         ];
         let refusal = engine
-            .refuse_outside(pod("p", "2"), &objections, None, None)
+            .refuse_outside(pod("p", "2"), &objections, None, None, true)
             .result
             .unwrap_err();
         assert_eq!(
@@ -346,7 +355,7 @@ mod tests {
         assert!(refusal.diagnosis.outsiders.contains("Outside"));
         let words = ("Outside".to_string(), "not today".to_string());
         let refusal = engine
-            .refuse_outside(pod("p", "2"), &[], Some(words), None)
+            .refuse_outside(pod("p", "2"), &[], Some(words), None, true)
             .result
             .unwrap_err();
         assert_eq!(
@@ -365,7 +374,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         let chosen: Vec<Victims> = found.into_iter().filter(|one| one.0 == "b").collect();
         let refusal = engine
-            .refuse_outside(high.clone(), &[], None, Some(chosen))
+            .refuse_outside(high.clone(), &[], None, Some(chosen), true)
             .result
             .unwrap_err();
         assert_eq!(
@@ -373,7 +382,7 @@ mod tests {
             ("b", 1)
         );
         let refusal = engine
-            .refuse_outside(high, &[], None, Some(Vec::new()))
+            .refuse_outside(high, &[], None, Some(Vec::new()), true)
             .result
             .unwrap_err();
         assert_eq!(

@@ -79,5 +79,3 @@ def _check_min_count(causes: list[Cause], policy: Object, path: str) -> None:
 
 def _is_set(given: Object, member: str) -> bool:
     return given.get(member) is not None
-
-
