@@ -318,6 +318,14 @@ class Scheduler:
     def victims(self, pod: bytes, objections: Sequence[tuple[str, str, str, bool]]) -> list[tuple[str, list[tuple[str, str]], int]]:
         """Return where preemption would make room: (node, [(key, uid) of each pod to go], how many of them a budget protects).
         `objections` as for `refuse`."""
+    def curable(self, pod: bytes, objections: Sequence[tuple[str, str, str, bool]]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+        """Return the nodes that removing pods might free: (node, [(key, uid, whether a disruption budget protects it)] of its less important
+        pods, in the order in which preemption puts them back). `objections` as for `refuse`."""
+    def fits_without(self, pod: bytes, node: str, gone: Sequence[str]) -> bool:
+        """Return whether the engine's filters let the pod go to a node when these of its pods (keys) are thought away."""
+    def amount_without(self, node: str, resource: str, gone: Sequence[str]) -> tuple[float, float] | None:
+        """Return what a node has of a resource and what is requested of it when these of its pods are thought away, in the units of
+        `table`; None when there is no such node."""
     def refuse(
         self,
         pod: bytes,

@@ -125,6 +125,8 @@ class Scheduler:
         self._pods_changed: dict[str, bytes | None] = {}
         self._is_started = False
         self._has_groups = False
+        # Uids of groups of which is or will be written that they were scheduled; what is told of them later must not overtake that.
+        self._placed_groups: set[str] = set()
         self._attempts = attempts
         self._binder = client if isinstance(client, Binder) else None
         self._decision_s = 0.0
@@ -343,6 +345,7 @@ class Scheduler:
                 self._note("unschedulable", took)
                 told.append(_Report(one.pod, "Unschedulable", decision.message))
         self._finish(members, is_placed=True)
+        self._placed_groups.add(view.uid)
         alone = [one for one in binds if self._binder is None or self._binds_alone(one.pod)]
         together = [one for one in binds if one not in alone]
         return [*([_BindMany(together)] if together else ()), *alone, *told, _GroupReport(view, "True", "Scheduled", "")]
@@ -523,7 +526,7 @@ class Scheduler:
         if group is None or group.uid != report.group.uid:
             return
         known = next((one for one in group.status.conditions if one.type == INITIALLY_SCHEDULED), None)
-        if known is not None and known.status == "True" and report.status != "True":
+        if report.status != "True" and (group.uid in self._placed_groups or (known is not None and known.status == "True")):
             return
         if known is not None and (known.status, known.reason, known.message) == (report.status, report.reason, report.message):
             return
@@ -543,6 +546,7 @@ class Scheduler:
         except NotFound:
             return
         except (ApiError, OSError) as error:
+            self._placed_groups.discard(group.uid)
             log.warning("condition not written", pod_group=group.key, error=str(error))
 
     def _forget(self, pod: PodView) -> None:
@@ -591,8 +595,13 @@ class Scheduler:
             return
         self._has_groups = True
         informer = self._informers.informer(POD_GROUPS, decode=decode_pod_group)
-        informer.on(add=groups.upsert, update=lambda _, new: groups.upsert(new), delete=groups.remove)
+        informer.on(add=groups.upsert, update=lambda _, new: groups.upsert(new), delete=self._group_deleted)
         await informer.wait_synced()
+
+    def _group_deleted(self, group: PodGroupView) -> None:
+        assert self._groups is not None, "else there are no groups"
+        self._placed_groups.discard(group.uid)
+        self._groups.remove(group)
 
     def _group_changed(self, key: str) -> None:
         self.queue.regate(key)

@@ -13,7 +13,7 @@ use crate::scheduler::engine::{self, Engine};
 use crate::scheduler::groups::{self, Quorum, Unit};
 use crate::scheduler::pod::Pod;
 use crate::scheduler::profile::ConfigError;
-use crate::scheduler::steps::{Objection, Victims};
+use crate::scheduler::steps::{Curable, Objection, Victims};
 
 impl From<SchedulerError> for PyErr {
     fn from(error: SchedulerError) -> PyErr {
@@ -293,6 +293,26 @@ impl Scheduler {
         let pod = Pod::parse(&pod)?;
         let objections: Vec<Objection> = objections.into_iter().map(objection).collect();
         Ok(py.detach(|| self.engine().victims(&pod, &objections)))
+    }
+
+    fn curable(
+        &self,
+        py: Python<'_>,
+        pod: PyBackedBytes,
+        objections: Vec<Told>,
+    ) -> PyResult<Vec<Curable>> {
+        let pod = Pod::parse(&pod)?;
+        let objections: Vec<Objection> = objections.into_iter().map(objection).collect();
+        Ok(py.detach(|| self.engine().curable(&pod, &objections)))
+    }
+
+    fn fits_without(&self, pod: PyBackedBytes, node: &str, gone: Vec<String>) -> PyResult<bool> {
+        let pod = Pod::parse(&pod)?;
+        Ok(self.engine().fits_without(&pod, node, &gone))
+    }
+
+    fn amount_without(&self, node: &str, resource: &str, gone: Vec<String>) -> Option<(f64, f64)> {
+        self.engine().amount_without(node, resource, &gone)
     }
 
     #[pyo3(signature = (pod, objections, *, everywhere = None, allowed = None, preempts = true))]

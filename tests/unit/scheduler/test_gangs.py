@@ -186,10 +186,14 @@ def test_a_gang_makes_others_leave_where_its_pods_go_and_nowhere_else() -> None:
             return [one["metadata"]["name"] for one in await world.pods() if "deletionTimestamp" in one["metadata"]]
 
         victims = await world.until(leaving)
-        await asyncio.sleep(1)
-        assert len(victims) == 2
+        said = (await world.until(lambda: world.condition("g")))["message"]
+        room = "pod group preemption: found a placement for podgroup, preempting 2 victims"
+        assert said == f"minCount (2) cannot be satisfied: 0 scheduled, 1 remaining, {room}"
+        await asyncio.sleep(20)
+        assert len(victims) == len(await leaving()) == 2
+        # Until they are gone nobody else has to leave.
+        assert "ongoing preemption on nominated nodes" in (await world.condition("g"))["message"]
         assert await world.message("g-0") == "0/3 nodes are available: 3 Insufficient cpu."
-        assert "found a placement for podgroup, preempting 2 victims" in (await world.condition("g"))["message"]
         found = [orjson.loads(raw) for raw in (await world.client.list(EVENTS)).items]
         uid = (await world.group("g"))["metadata"]["uid"]
         assert {one["message"] for one in found if one["reason"] == "Preempted"} == {f"Preempted by podgroup {uid} on node cluster"}
@@ -256,11 +260,11 @@ def test_under_churn_no_gang_is_ever_half_bound(seed: int) -> None:
             await world.until(lambda group=group: _all_bound(world, group))
         ever: dict[str, set[str]] = defaultdict(set)
         waits: dict[int, list[tuple[str, str]]] = defaultdict(list)
-        for event in await watch.next_events():
-            pod = orjson.loads(event.value) if event.value else {}
+        for _, revision, raw in await watch.next_events():
+            pod = orjson.loads(raw)
             group = pod.get("spec", {}).get("schedulingGroup", {}).get("podGroupName", "")
             if group and pod["spec"].get("nodeName"):
-                waits[event.revision].append((group, pod["metadata"]["name"]))
+                waits[revision].append((group, pod["metadata"]["name"]))
         assert sum(map(len, waits.values())) > 20
         for revision in sorted(waits):
             for group, name in waits[revision]:

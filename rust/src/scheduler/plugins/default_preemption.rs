@@ -124,6 +124,53 @@ pub fn candidates(
     curable.iter().filter_map(on).collect()
 }
 
+/// Return the less important pods of a node in the order in which they are put back, and whether a disruption budget protects each.
+pub fn potential_victims(snapshot: &Snapshot, pod: &Pod, rank: usize) -> Vec<(Arc<Pod>, bool)> {
+    let on_node = snapshot.seat(rank).map(|seat| seat.pods.iter().enumerate());
+    let less = on_node.into_iter().flatten();
+    let mut potential: Vec<Seated> = less
+        .filter(|(_, (other, _))| other.priority < pod.priority)
+        .map(|(at, (other, shape))| (Arc::clone(other), *shape, at))
+        .collect();
+    potential.sort_by(by_importance_of_seated);
+    let (protected, others) = by_protection(snapshot, potential);
+    let protected = protected.into_iter().map(|(one, ..)| (one, true));
+    protected
+        .chain(others.into_iter().map(|(one, ..)| (one, false)))
+        .collect()
+}
+
+/// Return whether the filters let the pod go to the node when these of the node's pods (by key) are thought away.
+pub fn fits_without(
+    snapshot: &Snapshot,
+    profile: &Profile,
+    class: &mut Class,
+    pod: &Pod,
+    rank: usize,
+    gone: &[String],
+) -> bool {
+    let Some(seat) = snapshot.seat(rank) else {
+        return false;
+    };
+    let on_node = seat.pods.iter().enumerate();
+    let away: Vec<Seated> = on_node
+        .filter(|(_, (other, _))| gone.contains(&other.key()))
+        .map(|(at, (other, shape))| (Arc::clone(other), *shape, at))
+        .collect();
+    let mut trial = Trial {
+        snapshot,
+        profile,
+        class,
+        pod,
+        rank,
+        seat: seat.sketch(),
+    };
+    away.iter().for_each(|one| trial.remove(one));
+    let fits = trial.verdict().is_ok();
+    away.iter().for_each(|one| trial.put_back(one));
+    fits
+}
+
 /// Return the candidate that does least harm, the first of equals.
 pub fn select(candidates: Vec<Candidate>) -> Option<Candidate> {
     let mut best = None;
@@ -134,7 +181,7 @@ pub fn select(candidates: Vec<Candidate>) -> Option<Candidate> {
 }
 
 /// Return why the pod may not preempt now.
-fn not_eligible(
+pub fn not_eligible(
     snapshot: &Snapshot,
     pod: &Pod,
     nominated_is_hopeless: bool,
