@@ -60,3 +60,4 @@ CERTIFICATE_SIGNING_REQUESTS = ResourceRef(
 )
 CLUSTER_ROLES = ResourceRef("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 LEASES = ResourceRef("coordination.k8s.io", "v1", "leases", "Lease")
+POD_GROUPS = ResourceRef("scheduling.k8s.io", "v1beta1", "podgroups", "PodGroup")

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute
 
 from korch._core import native
 from korch.api.errors import ApiError
+from korch.api.features import Features
 from korch.apiserver.admission import Admission
 from korch.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from korch.apiserver.admission.configurations import Configurations
@@ -29,6 +30,7 @@ from korch.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from korch.apiserver.admission.node_restriction import NodeRestriction
 from korch.apiserver.admission.owner_references_permission_enforcement import OwnerReferencesPermissionEnforcement
 from korch.apiserver.admission.persistent_volume_claim_resize import PersistentVolumeClaimResize
+from korch.apiserver.admission.pod_group_protection import PodGroupProtection
 from korch.apiserver.admission.pod_security import PodSecurity
 from korch.apiserver.admission.priority import Priority
 from korch.apiserver.admission.resource_quota import ResourceQuota
@@ -123,6 +125,8 @@ class ServerConfig:
     # Answers TokenReviews, with more than `tokens` know; what it has to ask others is asked before `authenticator` is.
     bearer: BearerTokens | None = None
     front_proxy: FrontProxy = field(default_factory=FrontProxy)
+    # As the catalogue was made with.
+    features: Features = field(default_factory=Features)
 
 
 class ApiServer:
@@ -307,7 +311,7 @@ class ApiServer:
     def _missing(self) -> list[Op]:
         operations = missing_objects(self._records, self._catalogue, self._runtime, service_cidr=self._config.service_cidr)
         if self._config.rbac is not None:
-            operations += missing_policy(self._records, self._runtime)
+            operations += missing_policy(self._records, self._runtime, self._config.features)
         return operations
 
     def close_streams(self) -> None:
@@ -332,10 +336,11 @@ class ApiServer:
             ServiceAccount(records, catalogue, rng),
             NodeRestriction(records),
             *([TaintNodesByCondition()] if self._config.taints_new_nodes else []),
-            Priority(records, catalogue),
+            Priority(records, catalogue, ranks_groups=self._config.features.generic_workload),
             DefaultTolerationSeconds(self._config.toleration_s),
             DefaultStorageClass(records),
             StorageObjectInUseProtection(),
+            *([PodGroupProtection()] if self._config.features.generic_workload else []),
             PersistentVolumeClaimResize(records),
             RuntimeClass(records),
             CertificateApproval(authorizer),

@@ -27,6 +27,7 @@ from korch.runtime.log import get_logger
 
 log = get_logger("reflector")
 
+INTERNAL_ERROR = 500
 RETRY_S_FIRST = 0.8
 RETRY_S_MAX = 30.0
 # The server ends a watch after a random time in this range, so that reconnects of many clients spread out.
@@ -132,7 +133,7 @@ class Reflector:
             except ApiError as error:
                 if _is_future_version(error):
                     self._must_list = True
-                elif self._must_list and self._can_stream_initial and isinstance(error, (BadRequest, Invalid)):
+                elif self._must_list and self._can_stream_initial and _is_about_initial_events(error):
                     self._can_stream_initial = False
                     continue
                 log.warning("watch refused", resource=self.resource.plural, code=error.code, reason=error.reason, error=error.message)
@@ -248,6 +249,12 @@ def _changes(old: Stored, new: Stored) -> list[Delta]:
     if old.uid == new.uid:
         return [Delta(new.key, old, new)]
     return [Delta(new.key, old, None), Delta(new.key, None, new)]
+
+
+def _is_about_initial_events(error: ApiError) -> bool:
+    """Return whether a watch may have been refused because it asked for the initial state: kube-apiserver on etcd before 3.4.25 answers
+    such a request with 500, and client-go too lists after any refusal."""
+    return isinstance(error, (BadRequest, Invalid)) or error.code == INTERNAL_ERROR
 
 
 def _is_future_version(error: ApiError) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from korch.api.features import Features
 from korch.client.informer import Informers
 from korch.client.kubeconfig import client_from_kubeconfig
+from korch.cmd.feature_options import feature_options
 from korch.cmd.remote import credentials, lead, remote_options, run_component
 from korch.runtime.context import Runtime
 from korch.scheduler.config import leader_election, read_config
@@ -30,6 +32,7 @@ from korch.scheduler.scheduler import Scheduler
     type=click.Path(exists=True, dir_okay=False),
     help="A KubeSchedulerConfiguration; its profiles say which pods are ours.",
 )
+@feature_options()
 def scheduler(
     kubeconfig: str | None,
     server: str | None,
@@ -40,6 +43,7 @@ def scheduler(
     leader_elect: bool | None,
     leader_elect_resource_name: str,
     config_file: str | None,
+    features: Features,
 ) -> None:
     """Run the scheduler against a server."""
     try:
@@ -55,7 +59,7 @@ def scheduler(
 
         async def schedule() -> None:
             informers = Informers(client, runtime)
-            await Scheduler(client, informers, runtime, scheduler_name=scheduler_name, config=config).run()
+            await Scheduler(client, informers, runtime, scheduler_name=scheduler_name, config=config, features=features).run()
 
         async with client:
             if election.is_wanted if leader_elect is None else leader_elect:

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from korch._core import native
 from korch.api.errors import NotFound
+from korch.api.features import Features
 from korch.apiserver.aggregation.connection import FrontProxy
 from korch.apiserver.authn.authenticator import ClusterAuthenticator
 from korch.apiserver.authn.bearer import BearerTokens, ServiceAccountSource
@@ -46,6 +47,7 @@ from korch.cmd.access_options import AccessOptions, access_options
 from korch.cmd.credentials import write_credentials
 from korch.cmd.datastore import DatastoreOptions, Leadership, datastore_options, open_storage
 from korch.cmd.etcd_front import etcd_front
+from korch.cmd.feature_options import feature_options
 from korch.cmd.identity import share_identity
 from korch.cmd.layout import Layout
 from korch.cmd.store_stats import figures
@@ -93,6 +95,7 @@ class ServerOptions:
     etcd_listen: str
     datastore: DatastoreOptions
     access: AccessOptions = field(default_factory=AccessOptions)
+    features: Features = field(default_factory=Features)
 
 
 @click.command()
@@ -112,6 +115,7 @@ class ServerOptions:
 @click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
 @datastore_options
 @access_options
+@feature_options(with_versions=True)
 def server(
     data_dir: str | None,
     binds: tuple[str, ...],
@@ -127,6 +131,7 @@ def server(
     log_level: str,
     datastore: DatastoreOptions,
     access: AccessOptions,
+    features: Features,
 ) -> None:
     """Run the API server, with controllers and scheduler unless told otherwise."""
     configure(level=log_level)
@@ -145,6 +150,7 @@ def server(
         etcd_listen=etcd_listen,
         datastore=datastore,
         access=access,
+        features=features,
     )
     layout = Layout.at(data_dir)
     layout.make()
@@ -171,7 +177,7 @@ class Server:
         self._controllers: list[Controller] = []
         self._shared_informers: Informers | None = None
         self._scheduler: Scheduler | None = None
-        self._catalogue = catalogue()
+        self._catalogue = catalogue(options.features)
         self._write_credentials()
         self._tokens = ServiceAccountTokens(
             self._authority.signing_key("service-account"),
@@ -203,6 +209,7 @@ class Server:
                 auditor=options.access.auditor(runtime.clock),
                 seats=options.access.seats,
                 request_timeout_s=options.access.request_timeout_s,
+                features=options.features,
                 routes=[
                     *join_routes(self._authority, self._authenticator),
                     *store_routes(self._storage.native, self._authenticator, layout.run, figures),
@@ -297,6 +304,7 @@ class Server:
             sign_certificate=self._authority.sign_as_asked,
             cluster_cidr=options.cluster_cidr,
             node_monitor_grace_period_s=options.node_monitor_grace_period_s,
+            features=options.features,
         )
         self._controllers = all_controllers(client, self._informers(client), self._runtime, config)
         async with asyncio.TaskGroup() as tasks:
@@ -305,7 +313,7 @@ class Server:
 
     async def _schedule(self, client: Client) -> None:
         """Run the scheduler; returns only when cancelled."""
-        self._scheduler = Scheduler(client, self._informers(client), self._runtime)
+        self._scheduler = Scheduler(client, self._informers(client), self._runtime, features=self._options.features)
         await self._scheduler.run()
 
     def _informers(self, client: Client) -> Informers:

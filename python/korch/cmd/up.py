@@ -15,6 +15,7 @@ import click
 
 from korch.cmd.control import ask
 from korch.cmd.datastore_options import hand_on_datastore
+from korch.cmd.feature_options import hand_on_features
 from korch.cmd.layout import Layout
 from korch.cmd.process_record import recorded_processes
 
@@ -45,6 +46,7 @@ _NODE_TOOLS = ("containerd", "runc", "ip", "nft", "nsenter")
     help="An option handed on to `korch server`, such as --node-monitor-grace-period=10.",
 )
 @hand_on_datastore
+@hand_on_features
 def up(
     nodes: int | None,
     sim_nodes: int | None,
@@ -55,6 +57,7 @@ def up(
     detach: bool,
     server_options: tuple[str, ...],
     datastore_arguments: tuple[str, ...],
+    feature_arguments: tuple[str, ...],
 ) -> None:
     """Start a cluster on this machine and wait until it is ready."""
     is_root = os.geteuid() == 0
@@ -83,6 +86,7 @@ def up(
         bind,
         (kubeconfig and str(Path(kubeconfig).resolve())) or "",
         *datastore_arguments,
+        *feature_arguments,
         *server_options,
     ]
     log_file = layout.logs / "supervisor.log"

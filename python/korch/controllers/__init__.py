@@ -29,6 +29,7 @@ from korch.controllers.namespace import NamespaceController
 from korch.controllers.node_ipam import NodeIpamController
 from korch.controllers.node_lifecycle import NodeLifecycleController
 from korch.controllers.pod_gc import PodGcController
+from korch.controllers.podgroup_protection import PodGroupProtectionController
 from korch.controllers.pv_protection import PvProtectionController
 from korch.controllers.pvc_protection import PvcProtectionController
 from korch.controllers.replicaset import ReplicaSetController
@@ -85,5 +86,6 @@ def all_controllers(
     client: Client, informers: Informers, runtime: Runtime, config: ControllerConfig = ControllerConfig()
 ) -> list[Controller]:
     """Return one of every controller, none of them running yet: start each one's `run()` in a TaskGroup."""
-    plain = [one(client, informers, runtime) for one in _PLAIN]
+    gated = (PodGroupProtectionController,) if config.features.generic_workload else ()
+    plain = [one(client, informers, runtime) for one in (*_PLAIN, *gated)]
     return [*plain, *(one(client, informers, runtime, config) for one in _CONFIGURED)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from korch.api.features import Features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +38,4 @@ class ControllerConfig:
     event_ttl_period_s: float = 60.0
     # How often the garbage collector and the namespace controller look for new kinds.
     discovery_period_s: float = 30.0
+    features: Features = field(default_factory=Features)

@@ -6,6 +6,7 @@ A kind is one file in the directory of its group that holds `RESOURCE`; the list
 
 from __future__ import annotations
 
+from korch.api.features import Features
 from korch.resources.admissionregistration import (
     mutatingadmissionpolicy,
     mutatingadmissionpolicybinding,
@@ -51,7 +52,7 @@ from korch.resources.nodes import runtimeclass
 from korch.resources.policy import poddisruptionbudget
 from korch.resources.rbac import clusterrole, clusterrolebinding, role, rolebinding
 from korch.resources.resource import Catalogue, Resource
-from korch.resources.scheduling import priorityclass
+from korch.resources.scheduling import podgroup, priorityclass, workload
 from korch.resources.storage import csidriver, csinode, csistoragecapacity, storageclass, volumeattachment, volumeattributesclass
 from korch.resources.storagemigration import storageversionmigration
 
@@ -138,6 +139,16 @@ _RESOURCES: tuple[Resource, ...] = (
 )
 
 
-def catalogue() -> Catalogue:
+# Kinds of versions that are served only when they and their gate are switched on.
+_OPTIONAL = (podgroup.RESOURCE, workload.RESOURCE)
+
+
+def catalogue(features: Features = Features()) -> Catalogue:
     """Return a new catalogue of all built-in kinds; custom kinds are added to it at run time."""
-    return Catalogue(_RESOURCES)
+    kinds = Catalogue(_RESOURCES)
+    for one in _OPTIONAL:
+        if features.serves(one.api_version):
+            kinds.add(one)
+    if not features.generic_workload:
+        kinds.add(pod.WITHOUT_GROUPS)
+    return kinds

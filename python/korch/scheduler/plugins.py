@@ -21,7 +21,8 @@ is given, or, as `module:attribute`, in the profile's pluginConfig, whose other 
       args: {plugin: "mycompany.placement:NearTheData", rack: r7}
 
 Whatever a plugin raises is the error of the pod that is being scheduled, and of no other. Calls come from the event loop, one at a time:
-a plugin must not block. Preemption is not tried on nodes that a plugin refused. Mirrors kube-scheduler's framework, batch-wise.
+a plugin must not block. Preemption is tried on nodes that plugins refused for a `Curable` reason, and takes only pods away whose leaving
+satisfies plugins as well. Mirrors kube-scheduler's framework, batch-wise.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ MAX_NODE_SCORE = 100
 ENTRY_POINT = "plugin"
 
 
+class Curable(str):
+    """A reason that goes when pods leave the node: preemption tries such a node, and asks again with pods thought away."""
+
+
 class NodeTable:
     """The nodes of a call, as columns: entry i of each is about node i of `names`. Made for one call; keep nothing of it."""
 
@@ -49,7 +54,10 @@ class NodeTable:
         names: Sequence[str] | None = None,
         *,
         all_of: NodeTable | None = None,
+        gone: frozenset[str] = frozenset(),
     ) -> None:
+        # Pods (`namespace/name`) that are thought away, because they might have to leave; not empty only in tables of one node.
+        self.gone = gone
         self._engine = engine
         self._decoded = decoded
         self._all_of = all_of
@@ -62,6 +70,10 @@ class NodeTable:
     def take(self, names: Sequence[str]) -> NodeTable:
         """Return the table of some of the nodes."""
         return NodeTable(self._engine, self._decoded, names, all_of=self._all_of or self)
+
+    def without(self, name: str, gone: frozenset[str]) -> NodeTable:
+        """Return the table of one node as if these of its pods had left."""
+        return NodeTable(self._engine, self._decoded, (name,), gone=gone)
 
     def allocatable(self, resource: str) -> memoryview[float]:
         """Return what nodes have, as doubles (numpy.frombuffer takes it without a copy): thousandths of a CPU, else bytes or pieces."""
@@ -86,6 +98,9 @@ class NodeTable:
         return found
 
     def _read(self, resource: str) -> tuple[memoryview[float], memoryview[float]]:
+        if self.gone:
+            amounts = self._engine.amount_without(self.names[0], resource, sorted(self.gone)) or (0.0, 0.0)
+            return memoryview(array("d", amounts[:1])), memoryview(array("d", amounts[1:]))
         names, [(has, used)] = self._engine.table([resource])
         self.names = names
         return memoryview(has).cast("d"), memoryview(used).cast("d")
@@ -102,6 +117,8 @@ class Plugin:
     """Base of plugins; what is not overridden does nothing. `name` is what configurations call it."""
 
     name = ""
+    # Whether `filter` may answer differently when pods leave a node; only then is preemption tried pod by pod.
+    minds_pods = True
 
     def concerns(self, pod: bytes) -> bool:
         """Return whether the plugin has anything to say about a pod (its JSON); the others are decided faster, in batches."""
@@ -112,7 +129,8 @@ class Plugin:
         return ""
 
     def filter(self, pod: Object, nodes: NodeTable) -> Sequence[str]:
-        """Return for each node the reason why it will not do, or ""; a reason is counted in the pod's condition."""
+        """Return for each node the reason why it will not do, or ""; a reason is counted in the pod's condition, and a `Curable` one
+        may go when pods leave (`nodes.gone`)."""
         return ()
 
     def score(self, pod: Object, nodes: NodeTable) -> Sequence[int]:

@@ -23,6 +23,12 @@ class Condition(msgspec.Struct, frozen=True):
     lastTransitionTime: str = ""
 
 
+class SchedulingGroup(msgspec.Struct, frozen=True):
+    """spec.schedulingGroup: the pods that it is scheduled with."""
+
+    podGroupName: str | None = None
+
+
 class PodSpec(msgspec.Struct, frozen=True):
     """The part of spec that decides whether and when a pod is tried."""
 
@@ -30,6 +36,8 @@ class PodSpec(msgspec.Struct, frozen=True):
     schedulerName: str = "default-scheduler"
     priority: int = 0
     schedulingGates: list[SchedulingGate] = []
+    schedulingGroup: SchedulingGroup | None = None
+    preemptionPolicy: str = "PreemptLowerPriority"
 
 
 class ClaimStatus(msgspec.Struct, frozen=True):
@@ -68,6 +76,12 @@ class PodView(Meta, frozen=True):
     def is_gated(self) -> bool:
         """Return whether somebody still holds it back (spec.schedulingGates)."""
         return bool(self.spec.schedulingGates)
+
+    @property
+    def group_key(self) -> str:
+        """Return `namespace/name` of its pod group, or ""."""
+        group = self.spec.schedulingGroup
+        return f"{self.namespace}/{group.podGroupName}" if group is not None and group.podGroupName else ""
 
     def condition(self, condition_type: str) -> Condition | None:
         """Return the condition of this type, or None."""

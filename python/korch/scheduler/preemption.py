@@ -15,6 +15,7 @@ from korch.client.protocol import Client, DeleteOptions
 from korch.runtime.clock import rfc3339
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
+from korch.scheduler.groups import PodGroupView
 from korch.scheduler.pods import PodView, decode_pod
 
 log = get_logger("scheduler")
@@ -22,12 +23,19 @@ log = get_logger("scheduler")
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """`victims` (key and uid) have to leave `node` for `pod`; `displaced` (keys) are no longer to wait for it."""
+    """`victims` (key and uid) have to leave `node` for a pod, or for a pod group, where `node` is "cluster"; `displaced` (key and node)
+    no longer wait for that node."""
 
-    pod: PodView
+    preemptor: PodView | PodGroupView
+    scheduler_name: str
     node: str
     victims: tuple[tuple[str, str], ...]
-    displaced: tuple[str, ...]
+    displaced: tuple[tuple[str, str], ...]
+
+    @property
+    def kind(self) -> str:
+        """Return what is made room for, as events call it."""
+        return "pod" if isinstance(self.preemptor, PodView) else "podgroup"
 
 
 async def evict(client: Client, recorder: EventRecorder, runtime: Runtime, preemption: Preemption) -> None:
@@ -35,8 +43,8 @@ async def evict(client: Client, recorder: EventRecorder, runtime: Runtime, preem
 
     A victim that is gone, or was replaced by another of its name, is left alone. What fails is logged: the pod that wanted the room
     is tried again in any case, and finds victims anew."""
-    for key in preemption.displaced:
-        await _withdraw_nomination(client, key, preemption.node)
+    for key, node in preemption.displaced:
+        await _withdraw_nomination(client, key, node)
     async with asyncio.TaskGroup() as group:
         for key, uid in preemption.victims:
             group.create_task(_evict_one(client, recorder, runtime, preemption, key, uid))
@@ -44,12 +52,12 @@ async def evict(client: Client, recorder: EventRecorder, runtime: Runtime, preem
 
 async def _evict_one(client: Client, recorder: EventRecorder, runtime: Runtime, preemption: Preemption, key: str, uid: str) -> None:
     namespace, name = key.split("/", 1)
-    preemptor = preemption.pod
+    preemptor = preemption.preemptor
     condition: dict[str, Any] = {
         "type": "DisruptionTarget",
         "status": "True",
         "reason": "PreemptionByScheduler",
-        "message": f"{preemptor.spec.schedulerName}: preempting to accommodate a higher priority pod",
+        "message": f"{preemption.scheduler_name}: preempting to accommodate a higher priority {preemption.kind}",
         "lastTransitionTime": rfc3339(runtime.clock.now()),
     }
     patch = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
@@ -65,7 +73,7 @@ async def _evict_one(client: Client, recorder: EventRecorder, runtime: Runtime, 
         log.warning("victim not deleted", pod=key, preemptor=preemptor.key, error=str(error))
         return
     log.info("pod preempted", pod=key, preemptor=preemptor.key, node=preemption.node)
-    recorder.event(victim, "Normal", "Preempted", f"Preempted by pod {preemptor.uid} on node {preemption.node}")
+    recorder.event(victim, "Normal", "Preempted", f"Preempted by {preemption.kind} {preemptor.uid} on node {preemption.node}")
 
 
 async def _withdraw_nomination(client: Client, key: str, node: str) -> None:

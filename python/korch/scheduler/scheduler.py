@@ -12,29 +12,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import orjson
 
 from korch._core import native
 from korch.api.errors import ApiError, NotFound
-from korch.api.gvk import NODES, PODS, ResourceRef
+from korch.api.features import Features
+from korch.api.gvk import NODES, POD_GROUPS, PODS, ResourceRef
 from korch.client.events import EventRecorder
 from korch.client.informer import Informers
 from korch.client.projections import Meta
-from korch.client.protocol import Binder, Client, PodBinding
+from korch.client.protocol import Binder, Client, ListOptions, PodBinding
 from korch.runtime.clock import rfc3339
 from korch.runtime.context import Runtime
 from korch.runtime.log import get_logger
+from korch.scheduler import group_cycle
 from korch.scheduler.attempts import AttemptLog
 from korch.scheduler.config import DEFAULT_SCHEDULER_NAME, DYNAMIC_RESOURCES, Enabled, settings
 from korch.scheduler.devices.plugin import DynamicResources
 from korch.scheduler.extenders import ExtenderError
+from korch.scheduler.groups import INITIALLY_SCHEDULED, PodGroups, PodGroupView, decode_pod_group
 from korch.scheduler.others import Others
 from korch.scheduler.plugins import Factory, PluginError
 from korch.scheduler.pods import PodView, decode_pod
 from korch.scheduler.preemption import Preemption, evict
-from korch.scheduler.queue import Place, QueuedPod, SchedulingQueue
+from korch.scheduler.queue import Place, QueuedGroup, QueuedPod, SchedulingQueue
 from korch.scheduler.steps import Steps
 from korch.scheduler.volumes import may_wait_for_consumer, select_node
 
@@ -77,7 +81,17 @@ class _BindMany:
     binds: Sequence[_Bind]
 
 
-_Outcome = _Bind | _BindMany | _Report | Preemption
+@dataclass(frozen=True, slots=True)
+class _GroupReport:
+    """What became of a pod group, for its condition PodGroupInitiallyScheduled."""
+
+    group: PodGroupView
+    status: str
+    reason: str
+    message: str
+
+
+_Outcome = _Bind | _BindMany | _Report | _GroupReport | Preemption
 
 
 class Scheduler:
@@ -95,6 +109,7 @@ class Scheduler:
         config: bytes | None = None,
         plugins: Mapping[str, Factory] | None = None,
         attempts: AttemptLog | None = None,
+        features: Features = Features(),
     ) -> None:
         self._client = client
         self._informers = informers
@@ -109,10 +124,14 @@ class Scheduler:
         self._nodes_changed: dict[str, bytes | None] = {}
         self._pods_changed: dict[str, bytes | None] = {}
         self._is_started = False
+        self._has_groups = False
+        # Uids of groups of which is or will be written that they were scheduled; what is told of them later must not overtake that.
+        self._placed_groups: set[str] = set()
         self._attempts = attempts
         self._binder = client if isinstance(client, Binder) else None
         self._decision_s = 0.0
-        self.queue = SchedulingQueue(runtime.clock.monotonic)
+        self._groups = PodGroups(self._group_changed) if features.generic_workload else None
+        self.queue = SchedulingQueue(runtime.clock.monotonic, self._groups)
         self._pods = informers.informer(PODS, decode=decode_pod)
         self._nodes = informers.informer(NODES)
         self._pods.on(add=self._pod_added, update=self._pod_updated, delete=self._pod_deleted)
@@ -139,6 +158,7 @@ class Scheduler:
             await self._pods.wait_synced()
             await self._others.start()
             await self._devices.start()
+            await self._follow_groups()
             for number in range(WRITERS):
                 group.create_task(self._write_outcomes(), name=f"scheduler/writer-{number}")
             self._is_started = True
@@ -167,7 +187,18 @@ class Scheduler:
     async def _schedule_batch(self) -> None:
         limit = max(1, min(BATCH_MAX, int(BATCH_S_MAX / self._decision_s))) if self._decision_s else BATCH_MAX
         plain: list[QueuedPod] = []
-        for queued in await self.queue.pop(limit, self._feed_engine):
+        for group, pods in groupby(await self.queue.pop(limit, self._feed_engine), lambda one: one.group):
+            if group is not None:
+                await self._decide(plain)
+                plain = []
+                await self._decide_group(group, list(pods))
+                continue
+            plain = await self._decide_in_turn(plain, pods)
+        await self._decide(plain)
+
+    async def _decide_in_turn(self, plain: list[QueuedPod], pods: Iterable[QueuedPod]) -> list[QueuedPod]:
+        """Decide pods of no group in the order of the queue, and return those that can wait for a batch."""
+        for queued in pods:
             raw = self._wanted(queued)
             if raw is None or not self._steps.concerns(queued.pod.spec.schedulerName, raw):
                 plain.append(queued)
@@ -176,7 +207,7 @@ class Scheduler:
             await self._decide(plain)
             plain = []
             await self._decide_in_steps(queued)
-        await self._decide(plain)
+        return plain
 
     def _wanted(self, queued: QueuedPod) -> bytes | None:
         """Return the bytes of a pod that was popped, or None, and forget it, when it is no longer to be scheduled."""
@@ -247,6 +278,120 @@ class Scheduler:
             self._engine.wait(raw, decision.plugins)
         return self._refusal(queued.pod, decision)
 
+    async def _decide_group(self, group: QueuedGroup, popped: Sequence[QueuedPod]) -> None:
+        """Decide the pods of a group together and put those back that have no node."""
+        assert self._groups is not None, "else there are no groups"
+        members = [one for one in popped if self._wanted(one) is not None]
+        view = self._groups.get(group.key)
+        if view is None or not members:
+            self.queue.finish(group, is_placed=False)
+            return
+        self._feed_engine()
+        began = self._runtime.clock.monotonic()
+        self._is_deciding = True
+        try:
+            outcome = await self._try_group(view, members)
+        finally:
+            self._is_deciding = False
+        outcomes = self._take_in_group(view, members, outcome, began)
+        if self._devices_moved:
+            self._devices_changed(None)
+        for one in outcomes:
+            await self._outcomes.put(one)
+
+    async def _try_group(self, view: PodGroupView, members: Sequence[QueuedPod]) -> group_cycle.Outcome:
+        assert self._groups is not None, "else there are no groups"
+        placed = self._placed_of(view.key)
+        try:
+            group_cycle.validate(view, [*(one.pod for one in members), *placed])
+        except group_cycle.GroupError as error:
+            return group_cycle.Outcome(error=str(error), message=str(error))
+        return await group_cycle.run(view, members, len(placed), self._decide_member)
+
+    async def _decide_member(self, queued: QueuedPod) -> native.Decision | None:
+        raw = self._wanted(queued)
+        if raw is None:
+            return None
+        name = queued.pod.spec.schedulerName
+        if self._steps.concerns(name, raw):
+            return await self._steps.decide(name, raw, lambda: self._wanted(queued) is not None, preempts=False)
+        return self._engine.schedule_member(raw)
+
+    def _placed_of(self, key: str) -> list[PodView]:
+        """Return the pods of a group that have a node, or are about to be bound."""
+        assert self._groups is not None, "else there are no groups"
+        placed = {pod.key: pod for pod in self._groups.placed(key)}
+        assumed = {one.key: one.pod for one in self._binding.values() if one.pod.group_key == key}
+        return list((placed | assumed).values())
+
+    def _take_in_group(
+        self, view: PodGroupView, members: Sequence[QueuedPod], outcome: group_cycle.Outcome, began: float
+    ) -> list[_Outcome]:
+        """Note what became of a group, and return what is to be written: all bindings of it together."""
+        took = self._runtime.clock.monotonic() - began
+        winners = [(one, decision) for one, decision in outcome.decisions if decision.node]
+        if not outcome.is_placed:
+            for one, _ in winners:
+                self._steps.unreserve(one.pod.spec.schedulerName, one.pod.uid)
+            self._engine.retract([one.key for one, _ in winners])
+            return self._refuse_group(view, members, outcome, took)
+        binds = [_Bind(one, one.pod, decision.node, began) for one, decision in winners]
+        for one in binds:
+            self._binding[one.queued.key] = one.queued
+            self.queue.leave_group(one.queued)
+        told: list[_Outcome] = []
+        for one, decision in outcome.decisions:
+            if not decision.node:
+                self._note("unschedulable", took)
+                told.append(_Report(one.pod, "Unschedulable", decision.message))
+        self._finish(members, is_placed=True)
+        self._placed_groups.add(view.uid)
+        alone = [one for one in binds if self._binder is None or self._binds_alone(one.pod)]
+        together = [one for one in binds if one not in alone]
+        return [*([_BindMany(together)] if together else ()), *alone, *told, _GroupReport(view, "True", "Scheduled", "")]
+
+    def _finish(self, members: Sequence[QueuedPod], *, is_placed: bool) -> None:
+        group = self.queue.group(members[0].pod.group_key)
+        if group is not None:
+            self.queue.finish(group, is_placed=is_placed)
+
+    def _refuse_group(self, view: PodGroupView, members: Sequence[QueuedPod], outcome: group_cycle.Outcome, took: float) -> list[_Outcome]:
+        for _ in members:
+            self._note("error" if outcome.error else "unschedulable", took)
+        self._finish(members, is_placed=False)
+        if outcome.error:
+            said = {outcome.failed.key: outcome.message} if outcome.failed is not None else {}
+            reports = [_Report(one.pod, "SchedulerError", said.get(one.key, outcome.error), "") for one in members]
+            return [*reports, _GroupReport(view, "False", "SchedulerError", outcome.error)]
+        message, room = outcome.message, self._room(view, members)
+        nominated: Mapping[str, str] = {}
+        if room is not None:
+            message = f"{message}, {group_cycle.preemption_words(view, room)}"
+            nominated = dict(room.nominated)
+        is_awaited = room is not None and room.outcome in ("awaited", "found")
+        told = {one.key: decision.message for one, decision in outcome.decisions if not decision.node}
+        tried = {one.key for one, _ in outcome.decisions}
+        outcomes: list[_Outcome] = []
+        for one in members:
+            words = told.get(one.key) or (message if one.key in tried else outcome.untried or message)
+            cleared = None if is_awaited else ""
+            outcomes.append(_Report(one.pod, "Unschedulable", words, nominated.get(one.key, cleared)))
+        outcomes.append(_GroupReport(view, "False", "Unschedulable", message))
+        if room is not None and room.victims:
+            name = members[0].pod.spec.schedulerName
+            outcomes.append(Preemption(view, name, "cluster", tuple(room.victims), tuple(room.displaced)))
+        return outcomes
+
+    def _room(self, view: PodGroupView, members: Sequence[QueuedPod]) -> native.Room | None:
+        """See whether room can be made for a group; None when somebody outside the engine has a say about one of its pods."""
+        assert self._groups is not None, "else there are no groups"
+        raws = [self._pods.raw(one.key) or b"{}" for one in members]
+        if any(self._steps.concerns(one.pod.spec.schedulerName, raw) for one, raw in zip(members, raws, strict=True)):
+            return None
+        units = self._groups.units(one.pod for one in self._binding.values())
+        placed = len(self._placed_of(view.key))
+        return self._engine.room_for_group(raws, priority=view.priority, min_count=view.min_count, placed=placed, units=units)
+
     def _grouped(self, outcomes: Sequence[_Outcome]) -> Iterator[_Outcome]:
         """Yield the outcomes, those that can be written in one commit as one."""
         plain: list[_Bind] = []
@@ -273,7 +418,8 @@ class Scheduler:
         nominated = decision.nominated or ("" if clears else None)
         outcomes: list[_Outcome] = [_Report(pod, "Unschedulable", decision.message, nominated)]
         if decision.victims:
-            outcomes.append(Preemption(pod, decision.nominated, tuple(decision.victims), tuple(decision.displaced)))
+            displaced = tuple((key, decision.nominated) for key in decision.displaced)
+            outcomes.append(Preemption(pod, pod.spec.schedulerName, decision.nominated, tuple(decision.victims), displaced))
         return outcomes
 
     async def _write_outcomes(self) -> None:
@@ -285,6 +431,8 @@ class Scheduler:
                 await self._bind_many(outcome.binds)
             elif isinstance(outcome, _Report):
                 await self._report(outcome)
+            elif isinstance(outcome, _GroupReport):
+                await self._report_group(outcome)
             else:
                 await evict(self._client, self._recorder, self._runtime, outcome)
 
@@ -372,6 +520,35 @@ class Scheduler:
         except (ApiError, OSError) as error:
             log.warning("condition not written", pod=pod.key, error=str(error))
 
+    async def _report_group(self, report: _GroupReport) -> None:
+        """Write the group's condition; one that says it was scheduled is the last word."""
+        group = self._groups.get(report.group.key) if self._groups is not None else None
+        if group is None or group.uid != report.group.uid:
+            return
+        known = next((one for one in group.status.conditions if one.type == INITIALLY_SCHEDULED), None)
+        if report.status != "True" and (group.uid in self._placed_groups or (known is not None and known.status == "True")):
+            return
+        if known is not None and (known.status, known.reason, known.message) == (report.status, report.reason, report.message):
+            return
+        is_old = known is not None and known.status == report.status
+        condition: dict[str, Any] = {
+            "type": INITIALLY_SCHEDULED,
+            "status": report.status,
+            "reason": report.reason,
+            "message": report.message,
+            "lastTransitionTime": known.lastTransitionTime if known is not None and is_old else rfc3339(self._runtime.clock.now()),
+        }
+        if group.metadata.generation:
+            condition["observedGeneration"] = group.metadata.generation
+        patch = {"metadata": {"uid": group.uid}, "status": {"conditions": [condition]}}
+        try:
+            await self._client.patch(POD_GROUPS, group.name, patch, namespace=group.namespace, subresource="status", patch_type="strategic")
+        except NotFound:
+            return
+        except (ApiError, OSError) as error:
+            self._placed_groups.discard(group.uid)
+            log.warning("condition not written", pod_group=group.key, error=str(error))
+
     def _forget(self, pod: PodView) -> None:
         """Take back an assumed pod; what it held is free for others."""
         self._steps.unreserve(pod.spec.schedulerName, pod.uid)
@@ -406,6 +583,30 @@ class Scheduler:
             woken += self._engine.remove(kind, keys)
         self.queue.wake(woken)
 
+    async def _follow_groups(self) -> None:
+        """Follow pod groups and await the first picture, where they are wanted and served."""
+        groups = self._groups
+        if groups is None or self._has_groups:
+            return
+        try:
+            await self._client.list(POD_GROUPS, ListOptions(limit=1))
+        except NotFound:
+            log.warning("pod groups are not served: their pods wait", version=POD_GROUPS.api_version)
+            return
+        self._has_groups = True
+        informer = self._informers.informer(POD_GROUPS, decode=decode_pod_group)
+        informer.on(add=groups.upsert, update=lambda _, new: groups.upsert(new), delete=self._group_deleted)
+        await informer.wait_synced()
+
+    def _group_deleted(self, group: PodGroupView) -> None:
+        assert self._groups is not None, "else there are no groups"
+        self._placed_groups.discard(group.uid)
+        self._groups.remove(group)
+
+    def _group_changed(self, key: str) -> None:
+        self.queue.regate(key)
+        self.queue.notice()
+
     def _pod_added(self, pod: PodView) -> None:
         self._pod_changed(pod)
         if self._is_mine(pod):
@@ -424,11 +625,15 @@ class Scheduler:
 
     def _pod_deleted(self, pod: PodView) -> None:
         self._pods_changed[pod.key] = None
+        if self._groups is not None:
+            self._groups.pod_gone(pod)
         self.queue.delete(pod.key)
         self.queue.notice()
 
     def _pod_changed(self, pod: PodView) -> None:
         self._pods_changed[pod.key] = self._pods.raw(pod.key)
+        if self._groups is not None:
+            self._groups.pod_changed(pod)
         self.queue.notice()
 
     def _is_mine(self, pod: PodView) -> bool:

@@ -18,7 +18,7 @@ from korch.api.errors import ApiError
 from korch.runtime.log import get_logger
 from korch.scheduler.config import Enabled, Settings
 from korch.scheduler.extenders import Extender, ExtenderError
-from korch.scheduler.plugins import NodeTable, Object, Plugin, PluginError, reasons, refusal, scores
+from korch.scheduler.plugins import Curable, NodeTable, Object, Plugin, PluginError, reasons, refusal, scores
 
 log = get_logger("scheduler")
 
@@ -46,7 +46,17 @@ class _Asked:
             if new:
                 for name, why in zip(new, reasons(plugin, self._pod, self.table.take(new)), strict=True):
                     if why:
-                        self.objections[name] = (name, plugin.name, why, True)
+                        self.objections[name] = (name, plugin.name, why, not isinstance(why, Curable))
+
+    @property
+    def minds_pods(self) -> bool:
+        """Return whether somebody may think otherwise of a node when pods leave it."""
+        return any(one.minds_pods for one in self._plugins)
+
+    def agrees(self, name: str, gone: frozenset[str]) -> bool:
+        """Return whether all plugins would take the node if these pods left it."""
+        table = self.table.without(name, gone)
+        return not any(reasons(one, self._pod, table)[0] for one in self._plugins if one.minds_pods)
 
     def everywhere(self) -> list[Objection]:
         """Return what there is against all nodes, those included that the engine refuses: preemption must not free them in vain."""
@@ -98,8 +108,11 @@ class Steps:
         for one in reversed((*self._built_in, *self._plugins.get(scheduler_name, ()))):
             one.plugin.unreserve(uid)
 
-    async def decide(self, scheduler_name: str, raw: bytes, is_wanted: Callable[[], bool]) -> native.Decision | None:
-        """Return the engine's decision, with the pod assumed if it got a node; None when it is no longer wanted.
+    async def decide(
+        self, scheduler_name: str, raw: bytes, is_wanted: Callable[[], bool], *, preempts: bool = True
+    ) -> native.Decision | None:
+        """Return the engine's decision, with the pod assumed if it got a node; None when it is no longer wanted. Without `preempts`
+        nobody has to make room.
 
         Raises PluginError and ExtenderError in upstream's words."""
         pod: Object = orjson.loads(raw)
@@ -113,6 +126,8 @@ class Steps:
         if is_nominated and not left:
             left = await self._filter(pod, self._engine.feasible(raw), asked)
         if not left:
+            if not preempts:
+                return self._engine.refuse(raw, asked.everywhere(), preempts=False)
             return await self._refuse(raw, pod, asked, is_wanted)
         extra, was_scored = [0] * len(left), False
         if len(left) > 1:
@@ -231,9 +246,14 @@ class Steps:
     async def _refuse(self, raw: bytes, pod: Object, asked: _Asked, is_wanted: Callable[[], bool]) -> native.Decision | None:
         objections = asked.everywhere()
         extenders = [one for one in self._interested(pod) if one.config.preempt_verb]
-        if not extenders:
+        if not extenders and not asked.minds_pods:
             return self._engine.refuse(raw, objections)
-        victims = {node: (gone, count) for node, gone, count in self._engine.victims(raw, objections)}
+        if asked.minds_pods:
+            victims, hopeless = self._agreed_victims(raw, objections, asked)
+            known = {one[0]: one for one in objections}
+            objections = [*(known | {node: (*known.get(node, (node, "", ""))[:3], True) for node in hopeless}).values()]
+        else:
+            victims = {node: (gone, count) for node, gone, count in self._engine.victims(raw, objections)}
         if not victims:
             return self._engine.refuse(raw, objections)
         for extender in extenders:
@@ -248,6 +268,36 @@ class Steps:
         if not is_wanted():
             return None
         return self._engine.refuse(raw, objections, allowed=[(node, gone, count) for node, (gone, count) in victims.items()])
+
+    def _agreed_victims(
+        self, raw: bytes, objections: Sequence[Objection], asked: _Asked
+    ) -> tuple[dict[str, tuple[list[tuple[str, str]], int]], list[str]]:
+        """Return who would have to leave each node for the engine and all plugins to take the pod there, and the nodes where that does
+        not help. Mirrors SelectVictimsOnNode."""
+        found: dict[str, tuple[list[tuple[str, str]], int]] = {}
+        hopeless: list[str] = []
+        for node, potential in self._engine.curable(raw, objections):
+
+            def fits(gone: frozenset[str], node: str = node) -> bool:
+                return self._engine.fits_without(raw, node, sorted(gone)) and asked.agrees(node, gone)
+
+            gone = frozenset(key for key, _, _ in potential)
+            if not gone:
+                continue
+            if not fits(gone):
+                hopeless.append(node)
+                continue
+            victims: list[tuple[str, str]] = []
+            violations = 0
+            for key, uid, is_protected in potential:
+                if not fits(gone - {key}):
+                    victims.append((key, uid))
+                    violations += is_protected
+                else:
+                    gone -= {key}
+            if victims:
+                found[node] = (victims, violations)
+        return found, hopeless
 
     async def _agree(
         self, extender: Extender, pod: Object, victims: Mapping[str, tuple[list[tuple[str, str]], int]]

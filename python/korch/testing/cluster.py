@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import orjson
@@ -351,7 +351,7 @@ class SimCluster:
         await self.run_until(self._has_default_account, within=START_WITHIN_S)
 
     def _start_server(self) -> None:
-        self._catalogue = catalogue()
+        self._catalogue = catalogue(self.config.server.features)
         self._server = ApiServer(self._runtime(), self._storage, self._catalogue, self.config.server)
         self._door.current = self._server.client()
         self._serving = self._supervise(self._server.run(), "apiserver")
@@ -372,13 +372,14 @@ class SimCluster:
         runtime = self._runtime()
         informers = self._informers[CONTROLLERS] = Informers(client, runtime)
         async with asyncio.TaskGroup() as group:
-            for controller in all_controllers(client, informers, runtime, self.config.controllers):
+            config = replace(self.config.controllers, features=self.config.server.features)
+            for controller in all_controllers(client, informers, runtime, config):
                 group.create_task(controller.run(), name=controller.name)
 
     async def _run_scheduler(self, client: SimClient) -> None:
         runtime = self._runtime()
         informers = self._informers[SCHEDULER] = Informers(client, runtime)
-        await Scheduler(client, informers, runtime).run()
+        await Scheduler(client, informers, runtime, features=self.config.server.features).run()
 
     async def _audit(self) -> None:
         watch = self._storage.watch(b"/registry/", 0)

@@ -24,7 +24,7 @@ mod native {
     #[pymodule_export]
     use super::proxy::Proxy;
     #[pymodule_export]
-    use super::scheduler::{Decision, Scheduler};
+    use super::scheduler::{Decision, Room, Scheduler};
 
     #[pymodule_export]
     use super::datastore::{Datastore, DatastoreError};

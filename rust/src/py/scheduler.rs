@@ -10,9 +10,10 @@ use pyo3::types::PyBytes;
 
 use crate::scheduler::SchedulerError;
 use crate::scheduler::engine::{self, Engine};
+use crate::scheduler::groups::{self, Quorum, Unit};
 use crate::scheduler::pod::Pod;
 use crate::scheduler::profile::ConfigError;
-use crate::scheduler::steps::{Objection, Victims};
+use crate::scheduler::steps::{Curable, Objection, Victims};
 
 impl From<SchedulerError> for PyErr {
     fn from(error: SchedulerError) -> PyErr {
@@ -102,6 +103,43 @@ impl From<engine::Decision> for Decision {
     }
 }
 
+/// What came of making room for a group of pods.
+#[pyclass(frozen, get_all, module = "korch._core._native")]
+#[derive(Debug, Default)]
+pub struct Room {
+    outcome: &'static str,
+    placed: usize,
+    remaining: usize,
+    nominated: Vec<(String, String)>,
+    victims: Vec<(String, String)>,
+    displaced: Vec<(String, String)>,
+}
+
+impl From<groups::Room> for Room {
+    fn from(room: groups::Room) -> Room {
+        let named = |outcome| Room {
+            outcome,
+            ..Room::default()
+        };
+        match room {
+            groups::Room::NotEligible => named("not eligible"),
+            groups::Room::Awaited => named("awaited"),
+            groups::Room::NoVictims => named("no victims"),
+            groups::Room::TooLittle { placed, remaining } => Room {
+                placed,
+                remaining,
+                ..named("too little")
+            },
+            groups::Room::Found(plan) => Room {
+                nominated: plan.nominated,
+                victims: plan.victims,
+                displaced: plan.displaced,
+                ..named("found")
+            },
+        }
+    }
+}
+
 #[pymethods]
 impl Decision {
     fn __repr__(&self) -> String {
@@ -185,6 +223,40 @@ impl Scheduler {
         Ok(decisions.into_iter().map(Decision::from).collect())
     }
 
+    fn schedule_member(&self, py: Python<'_>, pod: PyBackedBytes) -> PyResult<Decision> {
+        let pod = Pod::parse(&pod)?;
+        Ok(py.detach(|| self.engine().schedule_member(pod, 0)).into())
+    }
+
+    fn retract(&self, keys: Vec<String>) {
+        self.engine().retract(&keys);
+    }
+
+    #[pyo3(signature = (pods, *, priority, min_count, placed, units))]
+    fn room_for_group(
+        &self,
+        py: Python<'_>,
+        pods: Vec<PyBackedBytes>,
+        priority: i32,
+        min_count: usize,
+        placed: usize,
+        units: Vec<Unit>,
+    ) -> PyResult<Room> {
+        let quorum = Quorum {
+            priority,
+            min_count,
+            placed,
+        };
+        let room = py.detach(|| {
+            let pods = pods
+                .iter()
+                .map(|bytes| Pod::parse(bytes))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, SchedulerError>(self.engine().room_for_group(&pods, quorum, &units))
+        })?;
+        Ok(room.into())
+    }
+
     fn survey(&self, py: Python<'_>, pod: PyBackedBytes) -> PyResult<(bool, Vec<String>)> {
         let pod = Pod::parse(&pod)?;
         Ok(py.detach(|| self.engine().survey(&pod)))
@@ -223,7 +295,27 @@ impl Scheduler {
         Ok(py.detach(|| self.engine().victims(&pod, &objections)))
     }
 
-    #[pyo3(signature = (pod, objections, *, everywhere = None, allowed = None))]
+    fn curable(
+        &self,
+        py: Python<'_>,
+        pod: PyBackedBytes,
+        objections: Vec<Told>,
+    ) -> PyResult<Vec<Curable>> {
+        let pod = Pod::parse(&pod)?;
+        let objections: Vec<Objection> = objections.into_iter().map(objection).collect();
+        Ok(py.detach(|| self.engine().curable(&pod, &objections)))
+    }
+
+    fn fits_without(&self, pod: PyBackedBytes, node: &str, gone: Vec<String>) -> PyResult<bool> {
+        let pod = Pod::parse(&pod)?;
+        Ok(self.engine().fits_without(&pod, node, &gone))
+    }
+
+    fn amount_without(&self, node: &str, resource: &str, gone: Vec<String>) -> Option<(f64, f64)> {
+        self.engine().amount_without(node, resource, &gone)
+    }
+
+    #[pyo3(signature = (pod, objections, *, everywhere = None, allowed = None, preempts = true))]
     fn refuse(
         &self,
         py: Python<'_>,
@@ -231,12 +323,13 @@ impl Scheduler {
         objections: Vec<Told>,
         everywhere: Option<(String, String)>,
         allowed: Option<Vec<Victims>>,
+        preempts: bool,
     ) -> PyResult<Decision> {
         let pod = Pod::parse(&pod)?;
         let objections: Vec<Objection> = objections.into_iter().map(objection).collect();
         let decision = py.detach(|| {
             self.engine()
-                .refuse_outside(pod, &objections, everywhere, allowed)
+                .refuse_outside(pod, &objections, everywhere, allowed, preempts)
         });
         Ok(decision.into())
     }

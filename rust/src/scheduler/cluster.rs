@@ -163,7 +163,7 @@ pub enum StorageChange {
 }
 
 /// All of it, by kind.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Cluster {
     pub namespaces: BTreeMap<String, Labels>,
     /// Selectors of services by namespace.

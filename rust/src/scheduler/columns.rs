@@ -14,7 +14,7 @@ use super::worths::NO;
 const EXACT_MAX: i64 = 1 << 46;
 
 /// By rank.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Columns {
     pub cpu_total: Vec<f64>,
     pub memory_total: Vec<f64>,

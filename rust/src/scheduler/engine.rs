@@ -24,9 +24,9 @@ const CLASSES_MIN: usize = 64;
 #[derive(Debug, Default)]
 pub struct Engine {
     pub snapshot: Snapshot,
-    configuration: Configuration,
-    classes: HashMap<(ShapeId, usize), Class>,
-    fixed: HashMap<FixedKey, Arc<Fixed>>,
+    pub(super) configuration: Configuration,
+    pub(super) classes: HashMap<(ShapeId, usize), Class>,
+    pub(super) fixed: HashMap<FixedKey, Arc<Fixed>>,
     templates: Vec<Pod>,
     waiting: Waiting,
     next_start: usize,
@@ -238,21 +238,30 @@ impl Engine {
         nodes
     }
 
-    fn schedule_one(&mut self, mut pod: Pod, seed: u64) -> Decision {
+    fn schedule_one(&mut self, pod: Pod, seed: u64) -> Decision {
         let (key, uid) = (pod.key(), pod.uid.clone());
+        let result = self.place(pod, seed).map_err(|(pod, failure)| {
+            let (profile, id) = self.prepare(&pod);
+            self.refuse(pod, profile, id, failure, None)
+        });
+        Decision { key, uid, result }
+    }
+
+    /// Assume the pod on its best node and return that, or return the pod and why there is none.
+    pub(super) fn place(&mut self, mut pod: Pod, seed: u64) -> Result<String, (Pod, Failure)> {
         if pod.nominated_node_name.is_empty() {
-            pod.nominated_node_name = self.snapshot.nomination(&key).unwrap_or("").to_string();
+            let nomination = self.snapshot.nomination(&pod.key());
+            pod.nominated_node_name = nomination.unwrap_or("").to_string();
         }
         let (profile, id) = self.prepare(&pod);
-        let result = match self.run(&pod, profile, id, seed) {
+        match self.run(&pod, profile, id, seed) {
             Outcome::Node(rank) => {
                 let node = self.snapshot.node_name(rank).to_string();
                 self.snapshot.assume(Arc::new(pod), rank);
                 Ok(node)
             }
-            Outcome::Unschedulable(failure) => Err(self.refuse(pod, profile, id, failure, None)),
-        };
-        Decision { key, uid, result }
+            Outcome::Unschedulable(failure) => Err((pod, failure)),
+        }
     }
 
     /// Return the number of the profile that decides about the pod.

@@ -5,7 +5,7 @@
 //! `topology` for domains and `shapes` for what pods have in common, by the labels that `visibility` lets count. `profile` is the configuration, `framework` names the plugins and
 //! `plugins/` has one file each, named as upstream names it. `class` remembers what they said about a shape, `worths` what the nodes are worth to it and `verdicts` why they refuse it, `cycle` runs one pod,
 //! `diagnosis` words a failure as kube-scheduler does, `explain` shows the whole matrix, and `engine` is the face that the Python
-//! boundary holds; `steps` takes a decision apart for those who have a say from outside; `hints`
+//! boundary holds; `steps` takes a decision apart for those who have a say from outside; `groups` makes room for pods that go together; `hints`
 //! knows whom a change of the cluster may help.
 
 pub mod class;
@@ -16,6 +16,7 @@ pub mod diagnosis;
 pub mod engine;
 pub mod explain;
 pub mod framework;
+pub mod groups;
 pub mod hints;
 pub mod labels;
 pub mod node;

@@ -9,7 +9,7 @@ use super::requests::{Amounts, Scalars};
 use super::shapes::ShapeId;
 
 /// A node and what is on it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Seat {
     pub node: Arc<Node>,
     /// Deleted; its place stays until the order is made anew.

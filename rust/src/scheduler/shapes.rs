@@ -10,7 +10,7 @@ pub type ShapeId = u32;
 /// Below this many there is nothing to gain from sweeping.
 const SWEEP_FROM: usize = 4096;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Shapes {
     ids: HashMap<Arc<Shape>, ShapeId>,
     all: Vec<Option<Arc<Shape>>>,

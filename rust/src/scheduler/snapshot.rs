@@ -41,13 +41,13 @@ struct Placed {
     is_assumed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Image {
     size: i64,
     nodes: i64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The first `ordered` are in visiting order; nodes that came since the last `settle` follow.
     seats: Vec<Seat>,

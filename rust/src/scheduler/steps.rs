@@ -29,6 +29,9 @@ pub struct Objection {
 /// A node, the pods that would have to go (key and uid), and how many of them a disruption budget protects.
 pub type Victims = (String, Vec<(String, String)>, usize);
 
+/// A node and its less important pods: key, uid, and whether a disruption budget protects it.
+pub type Curable = (String, Vec<(String, String, bool)>);
+
 /// What each node has of a resource, and what of it is requested.
 pub type Column = (Vec<f64>, Vec<f64>);
 
@@ -112,14 +115,80 @@ impl Engine {
         found.unwrap_or_default().into_iter().map(told).collect()
     }
 
+    /// Return the nodes that removing pods might free for the pod, each with its less important pods (key, uid, whether a disruption
+    /// budget protects it) in the order in which they are to be put back.
+    pub fn curable(&mut self, pod: &Pod, objections: &[Objection]) -> Vec<Curable> {
+        let pod = self.with_nomination(pod);
+        let found = self.with_cycle(&pod, |cycle| {
+            let failure = failure(cycle, objections);
+            if !cycle.profile.preempts || failure.diagnosis.nodes == 0 {
+                return Vec::new();
+            }
+            let hopeless = failure.is_hopeless(cycle.snapshot, &pod);
+            if default_preemption::not_eligible(cycle.snapshot, &pod, hopeless).is_some() {
+                return Vec::new();
+            }
+            let on = |rank: &usize| {
+                let victims = default_preemption::potential_victims(cycle.snapshot, &pod, *rank);
+                let told = victims
+                    .into_iter()
+                    .map(|(one, is_protected)| (one.key(), one.uid.clone(), is_protected));
+                let node = cycle.snapshot.node_name(*rank).to_string();
+                (node, told.collect())
+            };
+            failure.curable.iter().map(on).collect()
+        });
+        found.unwrap_or_default()
+    }
+
+    /// Return whether the engine's filters let the pod go to a node when these of its pods are thought away.
+    pub fn fits_without(&mut self, pod: &Pod, node: &str, gone: &[String]) -> bool {
+        let pod = self.with_nomination(pod);
+        let fits = self.with_cycle(&pod, |cycle| {
+            let rank = cycle.snapshot.rank(node)?;
+            cycle.look_at_pod().ok()?;
+            let (snapshot, profile) = (cycle.snapshot, cycle.profile);
+            Some(default_preemption::fits_without(
+                snapshot,
+                profile,
+                cycle.class,
+                &pod,
+                rank,
+                gone,
+            ))
+        });
+        fits.flatten().unwrap_or_default()
+    }
+
+    /// Return what a node has of a resource, and what is requested of it when these of its pods are thought away; None: no such node.
+    pub fn amount_without(
+        &mut self,
+        node: &str,
+        resource: &str,
+        gone: &[String],
+    ) -> Option<(f64, f64)> {
+        self.snapshot.settle();
+        let seat = self.snapshot.seat(self.snapshot.rank(node)?)?;
+        let mut left = seat.sketch();
+        for (pod, _) in seat
+            .pods
+            .iter()
+            .filter(|(pod, _)| gone.contains(&pod.key()))
+        {
+            left.weigh(&pod.shape, -1);
+        }
+        Some(amount(&left, resource))
+    }
+
     /// Say why the pod has no node and nominate one if preemption helps: any node, or one of `allowed` by removing the pods named there.
-    /// `everywhere` is a plugin and its words for why no node at all will do.
+    /// `everywhere` is a plugin and its words for why no node at all will do; without `preempts` nobody has to make room.
     pub fn refuse_outside(
         &mut self,
         pod: Pod,
         objections: &[Objection],
         everywhere: Option<(String, String)>,
         allowed: Option<Vec<Victims>>,
+        preempts: bool,
     ) -> Decision {
         let pod = self.with_nomination(&pod);
         let (key, uid) = (pod.key(), pod.uid.clone());
@@ -137,6 +206,14 @@ impl Engine {
             let result = Err(Refusal::default());
             return Decision { key, uid, result };
         };
+        if !preempts {
+            let diagnosis = failure.diagnosis;
+            let result = Err(Refusal {
+                diagnosis,
+                ..Refusal::default()
+            });
+            return Decision { key, uid, result };
+        }
         let candidates = allowed.map(|all| self.candidates(all));
         Decision {
             key,
@@ -303,7 +380,7 @@ mod tests {
             let extra = vec![0; feasible.len()];
             let found = match stepped.choose(one.clone(), &feasible, &extra, 0) {
                 Some(decision) => decision.result,
-                None => stepped.refuse_outside(one, &[], None, None).result,
+                None => stepped.refuse_outside(one, &[], None, None, true).result,
             };
             assert_eq!(
                 expected.map_err(|one| one.diagnosis.message()),
@@ -335,7 +412,7 @@ mod tests {
             objection("c", false),
         ];
         let refusal = engine
-            .refuse_outside(pod("p", "2"), &objections, None, None)
+            .refuse_outside(pod("p", "2"), &objections, None, None, true)
             .result
             .unwrap_err();
         assert_eq!(
@@ -346,7 +423,7 @@ mod tests {
         assert!(refusal.diagnosis.outsiders.contains("Outside"));
         let words = ("Outside".to_string(), "not today".to_string());
         let refusal = engine
-            .refuse_outside(pod("p", "2"), &[], Some(words), None)
+            .refuse_outside(pod("p", "2"), &[], Some(words), None, true)
             .result
             .unwrap_err();
         assert_eq!(
@@ -365,7 +442,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         let chosen: Vec<Victims> = found.into_iter().filter(|one| one.0 == "b").collect();
         let refusal = engine
-            .refuse_outside(high.clone(), &[], None, Some(chosen))
+            .refuse_outside(high.clone(), &[], None, Some(chosen), true)
             .result
             .unwrap_err();
         assert_eq!(
@@ -373,13 +450,43 @@ mod tests {
             ("b", 1)
         );
         let refusal = engine
-            .refuse_outside(high, &[], None, Some(Vec::new()))
+            .refuse_outside(high, &[], None, Some(Vec::new()), true)
             .result
             .unwrap_err();
         assert_eq!(
             refusal.diagnosis.message(),
             "0/2 nodes are available: 2 Insufficient cpu. preemption: no candidate node for preemption"
         );
+    }
+
+    #[test]
+    fn a_node_is_tried_without_pods_and_stays_as_it_was() {
+        let mut engine = engine(&["a"]);
+        engine.schedule(vec![pod("v0", "2"), pod("v1", "2")], 0);
+        let spec = json!({"priority": 9, "containers": [{"name": "c", "resources": {"requests": {"cpu": "3"}}}]});
+        let high = pod_from("high", spec);
+        let found = engine.curable(&high, &[]);
+        let keys: Vec<&str> = found[0].1.iter().map(|one| one.0.as_str()).collect();
+        assert_eq!(
+            (found[0].0.as_str(), keys),
+            ("a", vec!["default/v0", "default/v1"])
+        );
+        let (one, both) = (
+            ["default/v0".to_string()],
+            ["default/v0".to_string(), "default/v1".to_string()],
+        );
+        assert!(!engine.fits_without(&high, "a", &one));
+        assert!(engine.fits_without(&high, "a", &both));
+        assert!(!engine.fits_without(&high, "gone", &both));
+        assert_eq!(
+            engine.amount_without("a", "cpu", &one),
+            Some((4000.0, 2000.0))
+        );
+        assert_eq!(
+            engine.amount_without("a", "cpu", &[]),
+            Some((4000.0, 4000.0))
+        );
+        assert!(engine.curable(&high, &[objection("a", true)]).is_empty());
     }
 
     #[test]

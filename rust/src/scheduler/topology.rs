@@ -8,7 +8,7 @@ use super::node::Node;
 pub const NO_DOMAIN: u32 = u32::MAX;
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Topology {
     pub key: String,
     /// By rank.
@@ -52,7 +52,7 @@ impl Topology {
 }
 
 /// All topologies that any pod or default constraint has named so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Topologies {
     all: Vec<Topology>,
     by_key: HashMap<String, usize>,

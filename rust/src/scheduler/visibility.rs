@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::labels::Selector;
 use super::pod::Shape;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct VisibleLabels {
     keys: BTreeSet<String>,
 }

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 import pytest
 
-from korch.api.errors import BadRequest, ServiceUnavailable
+from korch.api.errors import ApiError, BadRequest, InternalError, ServiceUnavailable
 from korch.api.gvk import CONFIG_MAPS, PODS, ResourceRef
 from korch.client.informer import Informer, Informers
 from korch.client.projections import Meta, decoder
@@ -122,19 +122,29 @@ def test_after_compaction_the_difference_is_told_deletions_too() -> None:
 class WithoutInitialEvents(BareClient):
     """A server that knows no sendInitialEvents."""
 
+    refusal: ApiError = BadRequest("")
+
     async def watch(
         self, resource: ResourceRef, options: ListOptions = ListOptions(), *, send_initial_events: bool = False, timeout_s: float = 0
     ) -> AsyncIterator[WatchEvent]:
         if send_initial_events:
-            raise BadRequest("sendInitialEvents is forbidden")
+            raise self.refusal
         async for event in super().watch(resource, options, timeout_s=timeout_s):
             yield event
 
 
-def test_a_server_without_initial_events_is_listed_page_by_page() -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        BadRequest("sendInitialEvents is forbidden"),
+        InternalError("a watch stream was requested by the client but the required storage feature RequestWatchProgress is disabled"),
+    ],
+)
+def test_a_server_without_initial_events_is_listed_page_by_page(refusal: ApiError) -> None:
     async def main() -> None:
         runtime = simulated(1)
         client = WithoutInitialEvents(runtime)
+        client.refusal = refusal
         for number in range(1203):
             await create(client, f"c{number}")
         async with Following(Informer(client, CONFIG_MAPS, runtime=runtime)) as following:

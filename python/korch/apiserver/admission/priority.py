@@ -12,7 +12,7 @@ from korch.api.meta import at
 from korch.apiserver.admission import AdmissionRequest
 from korch.apiserver.admission.configurations import Configurations
 from korch.apiserver.records import Records
-from korch.resources.resource import Catalogue
+from korch.resources.resource import Catalogue, Object
 from korch.resources.scheduling.priorityclass import SYSTEM_CLASSES
 
 if TYPE_CHECKING:
@@ -22,14 +22,20 @@ _DEFAULT_PREEMPTION = "PreemptLowerPriority"
 
 
 class Priority:
-    """Resolves `spec.priorityClassName` of new pods."""
+    """Resolves `spec.priorityClassName` of new pods and pod groups."""
 
-    def __init__(self, records: Records, catalogue: Catalogue) -> None:
+    def __init__(self, records: Records, catalogue: Catalogue, *, ranks_groups: bool = False) -> None:
+        """`ranks_groups`: PodGroups have a priority too (the gate GenericWorkload)."""
+        self._ranks_groups = ranks_groups
         self._classes = Configurations(records.storage, catalogue, "scheduling.k8s.io", "priorityclasses")
 
     def admit(self, request: AdmissionRequest) -> None:
-        """Fill in `spec.priority` and `spec.preemptionPolicy`; raise Forbidden for an unknown class or another number."""
-        if request.operation != "CREATE" or not request.concerns("", "pods") or request.obj is None:
+        """Fill in `spec.priority` and (of pods) `spec.preemptionPolicy`; raise Forbidden for an unknown class or another number."""
+        if request.operation != "CREATE" or request.obj is None:
+            return
+        if self._ranks_groups and request.concerns("scheduling.k8s.io", "podgroups"):
+            self._rank_group(request.obj)
+        if not request.concerns("", "pods"):
             return
         pod = request.obj
         spec = pod.setdefault("spec", {})
@@ -51,6 +57,22 @@ class Priority:
     def pod_footing(self, pod: PodFacts) -> object | None:
         """Return all classes."""
         return self._classes.all()
+
+    def _rank_group(self, group: Object) -> None:
+        spec = group.setdefault("spec", {})
+        name = at(group, "metadata", "name") or at(group, "metadata", "generateName") or ""
+        class_name = spec.get("priorityClassName") or ""
+        value, _ = self._resolve(class_name)
+        if value is None:
+            raise Forbidden("scheduling.k8s.io", "podgroups", name, f"no PriorityClass with name {class_name} was found")
+        given = spec.get("priority")
+        if given is not None and given != value:
+            why = (
+                f"priority set in the pod group ({given}) must match the priority computed ({value}) "
+                "based on the priority class set in the spec"
+            )
+            raise Forbidden("scheduling.k8s.io", "podgroups", name, why)
+        spec["priority"] = value
 
     def _resolve(self, class_name: str) -> tuple[int | None, str]:
         if not class_name:

@@ -442,3 +442,23 @@ get,list,watch: configmaps
 update: configmaps [cluster-info]
 create,patch,update: events events.events.k8s.io
 """
+
+# What the gate GenericWorkload adds to roles.
+WORKLOAD_ROLES = """
+= system:kube-scheduler
+get,list,watch: podgroups.scheduling.k8s.io
+patch,update: podgroups/status.scheduling.k8s.io
+
+= system:aggregate-to-view
+get,list,watch: workloads.scheduling.k8s.io podgroups.scheduling.k8s.io podgroups/status.scheduling.k8s.io
+
+= system:aggregate-to-edit
+create,delete,deletecollection,patch,update: workloads.scheduling.k8s.io podgroups.scheduling.k8s.io
+"""
+
+# A controller that runs only with the gate GenericWorkload.
+WORKLOAD_CONTROLLER_ROLES = """
+= podgroup-protection-controller
+get,list,watch,update: podgroups.scheduling.k8s.io
+get,list,watch: pods
+"""

@@ -8,14 +8,22 @@ and its post-start hook rbac/bootstrap-roles.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from korch.api.features import Features
 from korch.api.meta import annotations_of
 from korch.apiserver import objects
-from korch.apiserver.authz.default_roles import CLUSTER_ROLES, CONTROLLER_ROLES, NODE_RULES, ROLES
+from korch.apiserver.authz.default_roles import (
+    CLUSTER_ROLES,
+    CONTROLLER_ROLES,
+    NODE_RULES,
+    ROLES,
+    WORKLOAD_CONTROLLER_ROLES,
+    WORKLOAD_ROLES,
+)
 from korch.apiserver.authz.policy_text import parse_rules
 from korch.apiserver.authz.rules import Rule, uncovered
 from korch.apiserver.records import Records
@@ -46,14 +54,18 @@ class _Section:
     adds_to: str = ""
 
 
-def default_policy() -> list[tuple[Resource, Object]]:
+def default_policy(features: Features = Features()) -> list[tuple[Resource, Object]]:
     """Return every default role and binding with its kind, roles first. Takes some milliseconds."""
+    more = WORKLOAD_CONTROLLER_ROLES if features.generic_workload else ""
     sections = [
         *_sections(CLUSTER_ROLES),
         _Section("system:node", "", (), tuple(parse_rules(NODE_RULES))),
-        *(_controller_section(one) for one in _sections(CONTROLLER_ROLES)),
+        *(_controller_section(one) for one in _sections(CONTROLLER_ROLES + more)),
         *_sections(ROLES),
     ]
+    if features.generic_workload:
+        added = {one.name: one.rules for one in _sections(WORKLOAD_ROLES)}
+        sections = [replace(one, rules=(*one.rules, *added.get(one.name, ()))) for one in sections]
     roles = [_role(one, sections) for one in sections]
     bindings = [_binding(one) for one in sections if one.subjects]
     # The role exists for those who bind it by hand; nodes have an authorizer of their own.
@@ -61,10 +73,10 @@ def default_policy() -> list[tuple[Resource, Object]]:
     return roles + bindings
 
 
-def missing_policy(records: Records, runtime: Runtime) -> list[Op]:
+def missing_policy(records: Records, runtime: Runtime, features: Features = Features()) -> list[Op]:
     """Return the operations that make the default policy true in the store."""
     operations: list[Op] = []
-    for resource, wanted in default_policy():
+    for resource, wanted in default_policy(features):
         metadata = wanted["metadata"]
         found = records.read(resource, metadata.get("namespace") or "", metadata["name"])
         if found is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from korch.api.errors import Cause, invalid
 from korch.api.meta import at
 from korch.api.names import is_dns_subdomain
@@ -114,3 +116,12 @@ RESOURCE = Resource(
     columns=POD_COLUMNS,
     row_conditions=row_conditions,
 )
+
+
+def _prepare_create_without_group(pod: Object, context: Context) -> None:
+    pod["spec"].pop("schedulingGroup", None)
+    prepare_create(pod, context)
+
+
+# Pods where the gate GenericWorkload is off: what would put a new one into a group is dropped.
+WITHOUT_GROUPS = replace(RESOURCE, strategy=replace(RESOURCE.strategy, prepare_create=_prepare_create_without_group))

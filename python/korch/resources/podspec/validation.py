@@ -80,6 +80,7 @@ def _check_whole(causes: list[Cause], spec: Object, path: str) -> None:
     check_resources(causes, spec.get("resources"), f"{path}.resources")
     _check_names(causes, spec, path)
     _check_gates(causes, spec, path)
+    _check_group(causes, spec, path)
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= _INT32_MAX:
         causes.append(invalid(f"{path}.activeDeadlineSeconds", deadline, f"must be between 1 and {_INT32_MAX}, inclusive"))
@@ -125,6 +126,17 @@ def _check_names(causes: list[Cause], spec: Object, path: str) -> None:
     for field, check in checks:
         if value := spec.get(field):
             causes += [invalid(f"{path}.{field}", value, why) for why in check(value)]
+
+
+def _check_group(causes: list[Cause], spec: Object, path: str) -> None:
+    group: Object | None = spec.get("schedulingGroup")
+    if group is None:
+        return
+    name = group.get("podGroupName")
+    if name is None:
+        causes.append(invalid(f"{path}.schedulingGroup.podGroupName", None, "must specify one of: `podGroupName`"))
+    else:
+        causes += [invalid(f"{path}.schedulingGroup.podGroupName", name, why) for why in names.is_dns_subdomain(name)]
 
 
 def _check_gates(causes: list[Cause], spec: Object, path: str) -> None:

@@ -66,6 +66,8 @@ class DynamicResources(Plugin):
     that use a claim by its `namespace/name`."""
 
     name = "DynamicResources"
+    # Claims stay allocated when their pods are preempted.
+    minds_pods = False
 
     def __init__(self, client: Client, informers: Informers, clock: Clock, changed: Callable[[str | None], None]) -> None:
         self._client = client

@@ -124,6 +124,53 @@ pub fn candidates(
     curable.iter().filter_map(on).collect()
 }
 
+/// Return the less important pods of a node in the order in which they are put back, and whether a disruption budget protects each.
+pub fn potential_victims(snapshot: &Snapshot, pod: &Pod, rank: usize) -> Vec<(Arc<Pod>, bool)> {
+    let on_node = snapshot.seat(rank).map(|seat| seat.pods.iter().enumerate());
+    let less = on_node.into_iter().flatten();
+    let mut potential: Vec<Seated> = less
+        .filter(|(_, (other, _))| other.priority < pod.priority)
+        .map(|(at, (other, shape))| (Arc::clone(other), *shape, at))
+        .collect();
+    potential.sort_by(by_importance_of_seated);
+    let (protected, others) = by_protection(snapshot, potential);
+    let protected = protected.into_iter().map(|(one, ..)| (one, true));
+    protected
+        .chain(others.into_iter().map(|(one, ..)| (one, false)))
+        .collect()
+}
+
+/// Return whether the filters let the pod go to the node when these of the node's pods (by key) are thought away.
+pub fn fits_without(
+    snapshot: &Snapshot,
+    profile: &Profile,
+    class: &mut Class,
+    pod: &Pod,
+    rank: usize,
+    gone: &[String],
+) -> bool {
+    let Some(seat) = snapshot.seat(rank) else {
+        return false;
+    };
+    let on_node = seat.pods.iter().enumerate();
+    let away: Vec<Seated> = on_node
+        .filter(|(_, (other, _))| gone.contains(&other.key()))
+        .map(|(at, (other, shape))| (Arc::clone(other), *shape, at))
+        .collect();
+    let mut trial = Trial {
+        snapshot,
+        profile,
+        class,
+        pod,
+        rank,
+        seat: seat.sketch(),
+    };
+    away.iter().for_each(|one| trial.remove(one));
+    let fits = trial.verdict().is_ok();
+    away.iter().for_each(|one| trial.put_back(one));
+    fits
+}
+
 /// Return the candidate that does least harm, the first of equals.
 pub fn select(candidates: Vec<Candidate>) -> Option<Candidate> {
     let mut best = None;
@@ -134,7 +181,7 @@ pub fn select(candidates: Vec<Candidate>) -> Option<Candidate> {
 }
 
 /// Return why the pod may not preempt now.
-fn not_eligible(
+pub fn not_eligible(
     snapshot: &Snapshot,
     pod: &Pod,
     nominated_is_hopeless: bool,
@@ -451,19 +498,27 @@ fn by_importance_of_seated(one: &Seated, other: &Seated) -> Ordering {
 
 /// Split pods into those whose removal breaks a disruption budget and the others. Mirrors FilterVictimsWithPDBViolation.
 fn by_protection(snapshot: &Snapshot, pods: Vec<Seated>) -> (Vec<Seated>, Vec<Seated>) {
-    let budgets = &snapshot.cluster.budgets;
-    if budgets.is_empty() {
-        return (Vec::new(), pods);
+    let mut allowance = Allowance::of(snapshot);
+    pods.into_iter()
+        .partition(|(pod, ..)| allowance.is_broken_by(snapshot, pod))
+}
+
+/// How many more disruptions each budget allows.
+#[derive(Debug)]
+pub struct Allowance(Vec<i64>);
+
+impl Allowance {
+    pub fn of(snapshot: &Snapshot) -> Allowance {
+        let budgets = snapshot.cluster.budgets.values();
+        Allowance(budgets.map(|one| one.disruptions_allowed).collect())
     }
-    let mut allowed: Vec<i64> = budgets
-        .values()
-        .map(|one| one.disruptions_allowed)
-        .collect();
-    pods.into_iter().partition(|(pod, ..)| {
+
+    /// Count a pod's removal; return whether it breaks a budget.
+    pub fn is_broken_by(&mut self, snapshot: &Snapshot, pod: &Pod) -> bool {
         if pod.shape.labels.is_empty() {
             return false;
         }
-        for (((namespace, _), budget), left) in budgets.iter().zip(&mut allowed) {
+        for (((namespace, _), budget), left) in snapshot.cluster.budgets.iter().zip(&mut self.0) {
             let covers = *namespace == pod.namespace
                 && !budget.selector.is_empty()
                 && budget.selector.matches(&pod.shape.labels);
@@ -476,7 +531,7 @@ fn by_protection(snapshot: &Snapshot, pods: Vec<Seated>) -> (Vec<Seated>, Vec<Se
             }
         }
         false
-    })
+    }
 }
 
 /// Violations, the highest priority, the sum of priorities and the number of victims: the less the better, in this order.
