@@ -251,7 +251,10 @@ class Steps:
         if asked.minds_pods:
             victims, hopeless = self._agreed_victims(raw, objections, asked)
             known = {one[0]: one for one in objections}
-            objections = [*(known | {node: (*known.get(node, (node, "", ""))[:3], True) for node in hopeless}).values()]
+            for node in hopeless:
+                _, plugin, reason, _ = known.get(node, (node, "", "", False))
+                known[node] = (node, plugin, reason, True)
+            objections = list(known.values())
         else:
             victims = {node: (gone, count) for node, gone, count in self._engine.victims(raw, objections)}
         if not victims:

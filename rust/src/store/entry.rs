@@ -114,6 +114,8 @@ pub(crate) fn put_item(out: &mut Vec<u8>, state: &Revision) {
 pub(crate) fn next_item(reader: &mut Reader<'_>) -> Option<Revision> {
     let created = reader.varint()?;
     let modified = reader.varint()?;
+    // As etcd counts them; what is higher is no revision.
+    i64::try_from(modified).ok()?;
     let version = reader.varint()?;
     let sub = u32::try_from(reader.varint()?).ok()?;
     let write = next_write(reader)?;
