@@ -169,15 +169,18 @@ class Front:
         except Disconnected:
             code = code or 499
         except Exception as error:
-            log.error("request failed", path=info.path, verb=info.verb, exc_info=error)
-            if exchange.record is not None:
-                exchange.record.panicked()
-            if code == 0:
-                await exchange.refuse(bug(error))
+            await self._fail(exchange, error, is_answered=code != 0)
         finally:
             if deadline is not None:
                 deadline.met()
             self._end(exchange, code, started, is_granted=is_granted)
+
+    async def _fail(self, exchange: Exchange, error: Exception, *, is_answered: bool) -> None:
+        log.error("request failed", path=exchange.info.path, verb=exchange.info.verb, exc_info=error)
+        if exchange.record is not None:
+            exchange.record.panicked()
+        if not is_answered:
+            await exchange.refuse(bug(error))
 
     def _end(self, exchange: Exchange, code: int, started: float, *, is_granted: bool) -> None:
         if exchange.seat is not None:

@@ -8,12 +8,14 @@ import pkgutil
 from tests.unit.controllers.conftest import World
 
 import korch.controllers
+from korch.api.features import Features
 from korch.client.controller import Controller
-from korch.controllers import all_controllers
+from korch.controllers import ControllerConfig, all_controllers
 
 
 async def test_every_controller_file_is_in_the_list(world: World) -> None:
-    listed = {type(one) for one in all_controllers(world.client, world.informers, world.runtime)}
+    config = ControllerConfig(features=Features(generic_workload=True))
+    listed = {type(one) for one in all_controllers(world.client, world.informers, world.runtime, config)}
     files = [one.name for one in pkgutil.iter_modules(korch.controllers.__path__) if not one.ispkg and one.name != "config"]
     for name in files:
         module = importlib.import_module(f"korch.controllers.{name}")
