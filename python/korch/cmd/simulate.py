@@ -11,7 +11,7 @@ from typing import Any
 import click
 import orjson
 
-from korch.lab import export
+from korch.lab import arrow, export
 from korch.lab.cluster import Cluster, load
 from korch.lab.drain import Drained, Outcome, drain
 from korch.lab.events import Autoscaling, Failure, RandomFailures
@@ -87,6 +87,8 @@ def _read(given: dict[str, Any]) -> _Inputs:
     questions = [name for name in ("asks_fit", "fewest", "drained") if given[name]]
     if len(questions) > 1:
         raise click.UsageError("ask one of --fit, --fewest and --drain at a time")
+    if questions and given["output"] not in ("", "json"):
+        raise click.UsageError(f"-o {given['output']}: the answer to a question is text, or json")
     if not given["cluster_file"] and not given["nodes"]:
         raise click.UsageError("give --cluster or --nodes")
     cluster = load(given["cluster_file"]) if given["cluster_file"] else Cluster()
@@ -104,13 +106,25 @@ def _read(given: dict[str, Any]) -> _Inputs:
         click.echo(f"{workload.skipped} rows with gaps were left out", err=True)
     if given["drained"] is None and not len(workload) and not cluster.pods:
         raise click.UsageError("give --workload or --trace")
-    return _Inputs(cluster, workload, read_policies(given["policies"]), given["output"])
+    policies = read_policies(given["policies"])
+    _prepare(given["output"])
+    return _Inputs(cluster, workload, policies, given["output"])
+
+
+def _prepare(output: str) -> None:
+    """Find out before anything runs whether results can be written. Raises ImportError, OSError."""
+    if output == "parquet":
+        arrow.load()
+    elif output not in ("", *export.FORMATS):
+        Path(output).mkdir(parents=True, exist_ok=True)
 
 
 def _options(given: dict[str, Any], cluster: Cluster) -> Options:
     known = {one["metadata"]["name"] for one in cluster.nodes}
     failures = tuple(_failure(text, known) for text in given["failures"])
     drawn = RandomFailures(_time("--mtbf", given["mtbf"]), _time("--mttr", given["mttr"])) if given["mtbf"] else None
+    if drawn is not None and drawn.mean_s_between <= 0:
+        raise BadInput(Place("--mtbf"), f"{given['mtbf']!r}: nodes must work for some time")
     autoscaling = None
     if given["autoscale"]:
         most, has_shape, shape = given["autoscale"].partition("x")

@@ -16,6 +16,7 @@ import orjson
 from korch.api.meta import Object, at, name_of
 from korch.api.pods import all_containers, amounts, is_terminal
 from korch.lab.source import BadInput, Place, documents, read_text
+from korch.lab.types import WrongType, typed
 
 # Kinds that the engine decides by, besides pods and nodes.
 ENGINE_KINDS = frozenset(
@@ -25,6 +26,7 @@ ENGINE_KINDS = frozenset(
     }
 )  # fmt: skip
 KEPT_KINDS = ENGINE_KINDS | {"PriorityClass", "DaemonSet", "Deployment", "Job", "CronJob", "ResourceQuota", "LimitRange"}
+PORT_MAX = 65535
 SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
@@ -58,6 +60,10 @@ class Cluster:
         for place, item in items:
             if not isinstance(item, dict) or not isinstance(item.get("kind"), str):
                 raise BadInput(place, "not a Kubernetes object: it has no kind")
+            try:
+                item = typed(item)
+            except WrongType as error:
+                raise BadInput(place, f"{item['kind']}: {error}") from error
             if not name_of(item):
                 raise BadInput(place, f"a {item['kind']} without metadata.name")
             if item["kind"] == "Node":
@@ -105,9 +111,12 @@ def check_node(place: Place, node: Object) -> None:
 
 
 def check_pod(place: Place, pod: Object) -> None:
-    """Raise BadInput unless the pod has containers, and requests that are quantities and not negative."""
+    """Raise BadInput unless the pod has containers, ports that there are, and requests that are quantities and not negative."""
     if not at(pod, "spec", "containers"):
         raise BadInput(place, f"{name_of(pod) or 'the pod'}: spec.containers: Required value")
+    for port in (port for one in all_containers(pod) for port in one.get("ports") or ()):
+        if not 0 <= (port.get("hostPort") or 0) <= PORT_MAX:
+            raise BadInput(place, f"{name_of(pod) or 'the pod'}: hostPort {port['hostPort']}: must be between 1 and {PORT_MAX}, inclusive")
     try:
         found = [amounts(at(one, "resources", "requests")) for one in all_containers(pod)]
         found += [amounts(at(pod, "spec", "overhead")), amounts(at(pod, "spec", "resources", "requests"))]
@@ -120,5 +129,6 @@ def check_pod(place: Place, pod: Object) -> None:
 
 def _items(read: Any) -> list[Any]:
     if isinstance(read, dict) and str(read.get("kind", "")).endswith("List"):
-        return list(read.get("items") or ())
+        items = read.get("items") or []
+        return items if isinstance(items, list) else [items]
     return [read]

@@ -18,6 +18,7 @@ from korch.controllers.nodes.eligibility import should_run, tie_to_node, with_da
 from korch.lab.cluster import ENGINE_KINDS, Cluster, check_pod
 from korch.lab.simulation import template_of
 from korch.lab.source import BadInput, Document, documents, seconds
+from korch.lab.types import WrongType, typed
 from korch.lab.workload import FOREVER, Workload
 
 ARRIVAL = "korch.dev/arrival"
@@ -55,6 +56,10 @@ class _Item:
         if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
             raise self.wrong("not a Kubernetes object: it has no kind")
         self.kind: str = value["kind"]
+        try:
+            self.value = typed(value)
+        except WrongType as error:
+            raise self.wrong(f"{self.kind}: {error}", *error.path) from error
         if not name_of(value):
             raise self.wrong(f"{self.kind}: metadata.name: Required value", "metadata")
 

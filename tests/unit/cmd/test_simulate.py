@@ -112,6 +112,8 @@ def test_a_drain_says_where_each_pod_goes(tmp_path: Path):
             "ask one of --fit, --fewest and --drain at a time",
         ),
         (("--nodes", "1 x 4cpu,16Gi", "--trace", "nowhere.csv"), "nowhere.csv: No such file or directory"),
+        (("--nodes", "1 x 4cpu,16Gi", "--trace", "TRACE", "--mtbf", "0"), "--mtbf: '0': nodes must work for some time"),
+        (("--fit", "-o", "html"), "-o html: the answer to a question is text, or json"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_runs(trace: Path, arguments: tuple[str, ...], message: str):
@@ -128,3 +130,10 @@ def test_the_same_is_there_for_python(trace: Path):
     assert run.samples_table().column("running").to_pylist() == [1, 2, 1, 1, 1, 0]
     assert run.nodes().column("capacity_cpu").to_pylist() == [4000]
     assert fewest_nodes(cluster, read_trace(trace), read_shape("4cpu,16Gi")).count == 1
+
+
+def test_a_directory_that_cannot_be_made_is_refused_before_anything_runs(trace: Path):
+    # The time is wrong as well, and is looked at just before the run.
+    found = _run("--nodes", "1 x 4cpu,16Gi", "--trace", trace, "--until", "soon", "-o", trace / "inside")
+    assert found.exit_code == 1
+    assert "Not a directory" in found.stderr

@@ -297,7 +297,7 @@ def test_a_deployment_becomes_its_pods(tmp_path: Path):
         ("replicas: 2", "replicas: -2", "w.yaml:9: Deployment web: -2 pods: must be a whole number that is not negative"),
         ("priorityClassName: high", "priorityClassName: top", "w.yaml:16: Deployment web: no PriorityClass with name top was found"),
         ("cpu: 500m", "cpu: -1", "w.yaml:11: web: requests of cpu: must be greater than or equal to 0"),
-        ("cpu: 500m", "cpu: much", "w.yaml:11: web: resources.requests: "),
+        ("cpu: 500m", "cpu: much", "w.yaml:17: Deployment: spec.template.spec.containers[0].resources.requests.cpu: quantities must match"),
         ("korch.dev/duration: 2h", "korch.dev/duration: soon", "w.yaml:14: Deployment web: korch.dev/duration: 'soon' is no time"),
         ("kind: Deployment", "kind: Gateway", "w.yaml:7: Gateway makes no pods that a simulation knows of"),
         ("metadata: {name: web, namespace: shop}", "metadata: {}", "w.yaml:8: Deployment: metadata.name: Required value"),
@@ -333,6 +333,45 @@ def test_a_snapshot_is_read_whether_kubectl_or_korch_wrote_it(tmp_path: Path):
         load(_file(tmp_path, "c.json", "{"))
     with pytest.raises(BadInput, match=r"nowhere\.json: No such file or directory"):
         load(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("items", 1, "metadata", "name"), 5, "item 2: Pod: metadata.name: json: cannot unmarshal number into Go struct field"),
+        (("items", 1, "spec", "priority"), "high", "item 2: Pod: spec.priority: json: cannot unmarshal string into Go struct field"),
+        (
+            ("items", 1, "metadata", "ownerReferences"),
+            "me",
+            "item 2: Pod: metadata.ownerReferences: json: cannot unmarshal string into Go struct field",
+        ),
+        (("items", 0, "metadata", "labels"), [1], "item 1: Node: metadata.labels: json: cannot unmarshal array into Go struct field"),
+        (("items", 1, "apiVersion"), 5, "item 2: Pod: apiVersion is 5: must be a string"),
+        (
+            ("items", 1, "spec", "containers", 0, "ports"),
+            [{"hostPort": -1}],
+            "item 2: a: hostPort -1: must be between 1 and 65535, inclusive",
+        ),
+        (("items",), 5, "item 1: not a Kubernetes object: it has no kind"),
+    ],
+)
+def test_an_object_with_fields_of_wrong_types_is_refused(tmp_path: Path, path: tuple[str | int, ...], value: object, message: str):
+    whole = orjson.loads(orjson.dumps({"kind": "List", "items": [*nodes("1 x 4cpu,8Gi").nodes, pod("a", "node-0")]}))
+    place = whole
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    with pytest.raises(BadInput) as error:
+        load(_file(tmp_path, "s.json", orjson.dumps(whole).decode()))
+    assert message in str(error.value)
+
+
+def test_nulls_in_a_snapshot_are_read_as_the_api_server_reads_them(tmp_path: Path):
+    one = pod("a", "node-0") | {"status": None}
+    one["metadata"] = one["metadata"] | {"labels": {"app": None}, "creationTimestamp": None}
+    items = [*nodes("1 x 4cpu,8Gi").nodes, one]
+    [found] = load(_file(tmp_path, "s.json", orjson.dumps({"kind": "List", "items": items}).decode())).pods
+    assert found["metadata"]["labels"] == {"app": ""} and "creationTimestamp" not in found["metadata"]
 
 
 @pytest.mark.parametrize(("text", "found"), [("90", 90), ("1m30s", 90), ("2h", 7200), ("1d1h", 90000), ("0.5s", 0.5)])
