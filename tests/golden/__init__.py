@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -14,4 +15,6 @@ def check(name: str, text: str) -> None:
     if os.environ.get("KORCH_GOLDEN") == "write":
         file.write_text(text)
     assert file.exists(), f"{name} is missing: run with KORCH_GOLDEN=write"
-    assert text == file.read_text(), f"{name} differs"
+    wanted = file.read_text()
+    differences = "\n".join(difflib.unified_diff(wanted.splitlines(), text.splitlines(), "as it should be", "as it is", lineterm=""))
+    assert text == wanted, f"{name} differs:\n{differences}"

@@ -34,7 +34,7 @@ _CHANGING = (
     (r"(?<![=\w])(\d+[dhms]){1,2}\b", "AGE"),
     (r"\b10\.(96|244|\d+)\.\d+\.\d+\b(?!/)", "IP"),
     (r"/(LIVE|MERGED)-\d+/", r"/\1/"),
-    (r"(IP +|Successfully assigned \S+ to |Node: +)sim-[123]\b(/IP)?", r"\1NODE"),
+    (r'(IP +|Successfully assigned \S+ to |Node: +|nodeName: ")sim-[123]\b(/172\.16\.0\.[123])?', r"\1NODE"),
     (r"(?<=\S) {3,}(?=\S)", "   "),
     (r"\d+ bytes", "N bytes"),
 )
