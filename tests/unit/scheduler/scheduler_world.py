@@ -88,18 +88,20 @@ async def placed(client: BareClient, name: str) -> str:
     return await until(lambda: node_of(client, name))
 
 
+async def leaving(client: BareClient) -> list[str]:
+    """Return the pods that are on their way out."""
+    pods = [orjson.loads(raw) for raw in (await client.list(PODS)).items]
+    return [one["metadata"]["name"] for one in pods if "deletionTimestamp" in one["metadata"]]
+
+
 async def preempted_for(client: BareClient, name: str) -> tuple[str, list[str]]:
     """Await the node that is freed for the pod; end its victims, await that the pod gets the node, and return it and the victims."""
 
     async def nominated() -> str:
         return (await pod(client, name)).get("status", {}).get("nominatedNodeName", "")
 
-    async def leaving() -> list[str]:
-        pods = [orjson.loads(raw) for raw in (await client.list(PODS)).items]
-        return [one["metadata"]["name"] for one in pods if "deletionTimestamp" in one["metadata"]]
-
     node = await until(nominated)
-    victims = await until(leaving)
+    victims = await until(lambda: leaving(client))
     for victim in victims:
         await client.delete(PODS, victim, namespace="d", options=DeleteOptions(grace_period_s=0))
     assert await placed(client, name) == node

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduler_world import Object, add_node, add_pod, bare, configuration, placed, preempted_for, scheduling, told
+from scheduler_world import Object, add_node, add_pod, bare, configuration, leaving, placed, preempted_for, scheduling, told, until
 
 from korch._core import native
 from korch.scheduler.config import read_config, settings
-from korch.scheduler.plugins import NodeTable, Plugin
+from korch.scheduler.plugins import Curable, NodeTable, Plugin
 from korch.testing.bare import BareClient
 
 
@@ -59,6 +59,31 @@ class Picky(Plugin):
 
     def pre_filter(self, pod: Object) -> str:
         return "" if "nick" in pod["metadata"].get("labels", {}) else "pod has no nickname"
+
+
+class OnePerTeam(Plugin):
+    """Lets one pod of a team on a node: pods are named TEAM-NUMBER."""
+
+    placed: dict[str, str]
+
+    def __init__(self, args: Mapping[str, Any]) -> None:
+        self.placed = args["placed"]
+
+    def filter(self, pod: Object, nodes: NodeTable) -> Sequence[str]:
+        team = pod["metadata"]["name"].partition("-")[0]
+        there = {node for key, node in self.placed.items() if key.startswith(f"d/{team}-") and key not in nodes.gone}
+        return [Curable("node(s) with the team") if name in there else "" for name in nodes.names]
+
+
+class HalfFull(Plugin):
+    """Keeps half of each node free."""
+
+    def __init__(self, args: Mapping[str, Any]) -> None:
+        del args
+
+    def filter(self, pod: Object, nodes: NodeTable) -> Sequence[str]:
+        total, used = nodes.allocatable("cpu"), nodes.requested("cpu")
+        return ["" if used[at] + 1000 <= total[at] / 2 else Curable("node(s) half full") for at in range(len(nodes))]
 
 
 HERE = __name__
@@ -152,6 +177,39 @@ async def test_preemption_leaves_nodes_alone_that_a_plugin_would_refuse_all_the_
     await add_pod(client, "high", priority=10)
     async with scheduling(client, enabling("OnRack", {"rack": "b"}), {"OnRack": OnRack}):
         assert await preempted_for(client, "high") == ("n2", ["low-n2"])
+
+
+async def test_preemption_takes_those_away_whom_a_plugin_minds_and_no_others(client: BareClient) -> None:
+    placed_pods = {"d/red-1": "n1", "d/blue-1": "n1"}
+    config = enabling("OnePerTeam", {"placed": placed_pods})
+    async with scheduling(client, config, {"OnePerTeam": OnePerTeam}):
+        await add_node(client, "n1")
+        for name in ("red-1", "blue-1"):
+            await add_pod(client, name, nodeName="n1")
+        await add_pod(client, "red-2", priority=5)
+        assert await until(lambda: leaving(client)) == ["red-1"]
+
+
+async def test_a_plugin_sees_what_nodes_would_have_without_the_pods_that_might_leave(client: BareClient) -> None:
+    async with scheduling(client, enabling("HalfFull", {}), {"HalfFull": HalfFull}):
+        await add_node(client, "n1")
+        for name in ("a", "b", "c"):
+            await add_pod(client, name, nodeName="n1")
+        await add_pod(client, "high", priority=5)
+        node, victims = await preempted_for(client, "high")
+        assert (node, len(victims)) == ("n1", 2)
+
+
+async def test_nobody_leaves_when_a_plugin_would_still_refuse_the_node(client: BareClient) -> None:
+    placed_pods = {"d/red-1": "n1", "d/red-0": "n1"}
+    async with scheduling(client, enabling("OnePerTeam", {"placed": placed_pods}), {"OnePerTeam": OnePerTeam}):
+        await add_node(client, "n1")
+        await add_pod(client, "red-1", nodeName="n1")
+        await add_pod(client, "red-0", nodeName="n1", priority=9)
+        await add_pod(client, "red-2", priority=5)
+        why = "0/1 nodes are available: 1 node(s) with the team."
+        vain = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        assert (await told(client, "red-2"))[1] == f"{why} {vain}"
 
 
 def test_points_and_weights_follow_the_profile() -> None:
