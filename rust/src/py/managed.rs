@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::api::{Schema, schema_error};
-use crate::api::managed::{self, ApplyError, Remembered, Type, Write};
+use crate::api::managed::{self, AppliedBefore, ApplyError, Remembered, Type, Write};
 use crate::api::parts;
 use crate::api::schema;
 
@@ -32,6 +32,7 @@ pub struct FieldManager {
     only: Vec<String>,
     /// None where a create does not keep its whole spec.
     remembered: Option<Remembered>,
+    applied_before: AppliedBefore,
 }
 
 impl FieldManager {
@@ -71,6 +72,7 @@ impl FieldManager {
         };
         let keeps_spec = only.is_empty() && !reset.iter().any(|path| path.starts_with("spec"));
         Ok(Self {
+            applied_before: AppliedBefore::default(),
             remembered: keeps_spec.then(Remembered::default),
             table: Arc::clone(&schema.table),
             of,
@@ -110,7 +112,11 @@ impl FieldManager {
         let live = live.map(text).transpose()?;
         let config = text(config)?;
         match self.with(manager, now, |write| {
-            managed::apply(write, live, config, force)
+            if self.remembered.is_some() {
+                managed::apply_again(write, live, config, force, &self.applied_before)
+            } else {
+                managed::apply(write, live, config, force)
+            }
         }) {
             Ok(applied) => Ok((
                 PyBytes::new(py, &applied.object),

@@ -20,6 +20,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::SocketError;
 
+/// So much is encrypted at a time: with less, long answers are written in more and shorter system calls.
+const AHEAD_BYTES_MAX: usize = 256 * 1024;
 const HANDSHAKE_FOR: Duration = Duration::from_secs(10);
 
 /// PEM files of a server.
@@ -82,7 +84,9 @@ impl Acceptor {
     pub async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let acceptor = TlsAcceptor::from(self.config());
         let shaken = tokio::time::timeout(HANDSHAKE_FOR, acceptor.accept(stream)).await;
-        shaken.ok()?.ok()
+        let mut stream = shaken.ok()?.ok()?;
+        stream.get_mut().1.set_buffer_limit(Some(AHEAD_BYTES_MAX));
+        Some(stream)
     }
 
     /// How often new files were taken into use, and how often they could not be.

@@ -12,6 +12,7 @@ import orjson
 
 from korch._core import native
 from korch.api.errors import Cause
+from korch.apiserver.crd.known_members import KnownMembers
 from korch.resources.resource import Object
 
 _ANYTHING = b'{"type":"object","x-kubernetes-preserve-unknown-fields":true}'
@@ -24,6 +25,7 @@ class LazySchema:
         self._read = read
         self._builtin = builtin
         self._compiled: native.StructuralSchema | None = None
+        self._known: KnownMembers | None = None
 
     @property
     def is_compiled(self) -> bool:
@@ -36,13 +38,20 @@ class LazySchema:
             self._compiled = native.StructuralSchema(self._read() or _ANYTHING)
         return self._compiled
 
+    @property
+    def known(self) -> KnownMembers:
+        """What is known of objects that have been looked at."""
+        if self._known is None:
+            self._known = KnownMembers(self.document())
+        return self._known
+
     def document(self) -> Object:
         """Return the schema as it was declared. Not kept."""
         return orjson.loads(self._read() or _ANYTHING)
 
     def check(self, body: bytes) -> tuple[bytes, list[str], list[str], list[tuple[str, str]]]:
         """Return a body pruned and defaulted, its unknown and duplicate fields, and what makes it no object. Raises ValueError."""
-        return self.compiled.check(self._builtin, body)
+        return self.known.check(self.compiled, self._builtin, body)
 
     def restore(self, stored: bytes) -> bytes:
         """Return a stored object pruned and defaulted by the present schema."""
@@ -50,5 +59,10 @@ class LazySchema:
 
     def validate(self, obj: Object, old: Object | None = None) -> list[Cause]:
         """Return what is wrong with an object, in the light of the old one."""
+        members = self.known.are_valid(obj) if old is None else b""
+        if members is None:
+            return []
         found, _ = self.compiled.validate(orjson.dumps(obj), None if old is None else orjson.dumps(old))
+        if not found:
+            self.known.learn_valid(members)
         return [Cause(reason, message, field) for reason, message, field in found]

@@ -4,7 +4,9 @@
 //! manager owns and that would change is a conflict, unless forced; fields with equal values are shared.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use super::again::AppliedBefore;
 use super::compare::compare;
 use super::entries::{self, Entries, Entry, Operation, Write};
 use super::fields::fields_of;
@@ -17,7 +19,7 @@ use super::validate::validate;
 use super::value::{EMPTY, Map, Value};
 
 /// The manager whose client-side configuration, kept in an annotation, is taken over without conflicts.
-const KUBECTL: &str = "kubectl";
+pub(super) const KUBECTL: &str = "kubectl";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The server's bound on all annotations of an object, in bytes.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -55,6 +57,18 @@ pub fn apply(
     config: &str,
     force: bool,
 ) -> Result<Applied, ApplyError> {
+    applied(write, live, config, force, None)
+}
+
+/// The same, from which `known` learns.
+pub(super) fn applied(
+    write: &Write<'_>,
+    live: Option<&str>,
+    config: &str,
+    force: bool,
+    known: Option<&AppliedBefore>,
+) -> Result<Applied, ApplyError> {
+    let (live_source, config_source) = (live, config);
     let parse = |source| Value::parse(source).map_err(|error| ApplyError::Live(error.to_string()));
     let config = parse(config)?;
     let mut live_value = match live {
@@ -75,9 +89,10 @@ pub fn apply(
             &config,
             std::mem::take(&mut entries),
             true,
+            None,
         )
     } else {
-        attempt(write, &live_value, &config, entries.clone(), false)
+        attempt(write, &live_value, &config, entries.clone(), false, None)
     };
     let attempted = match first {
         Ok(attempted) => attempted,
@@ -86,10 +101,13 @@ pub fn apply(
             if !left.is_empty() {
                 return Err(ApplyError::Conflicts(told(&left)));
             }
-            attempt(write, &live_value, &config, entries, true)
+            attempt(write, &live_value, &config, entries, true, None)
                 .map_err(|conflicts| ApplyError::Conflicts(told(&conflicts)))?
         }
     };
+    if let (Some(known), Some(live)) = (known, live_source) {
+        known.learn(write, live, config_source, &attempted);
+    }
     let mut object = attempted.object.unwrap_or(live_value);
     if write.manager == KUBECTL {
         renew_last_applied(&mut object, &config);
@@ -101,26 +119,32 @@ pub fn apply(
 }
 
 /// A merge that went well. `object` is None when nothing changed.
-struct Attempt<'a> {
-    object: Option<Value<'a>>,
-    entries: Entries<'a>,
+pub(super) struct Attempt<'a> {
+    pub object: Option<Value<'a>>,
+    pub entries: Entries<'a>,
 }
 
 /// Other managers' entries, each with the fields in dispute.
 type Disputed<'a> = Vec<(Entry<'a>, Set<'a>)>;
 
-fn attempt<'a>(
+/// `beside` is a field that is in neither object and stays as it is, and what the manager owns there.
+pub(super) fn attempt<'a>(
     write: &Write<'a>,
     live: &Value<'a>,
     config: &Value<'a>,
     mut entries: Entries<'a>,
     force: bool,
+    beside: Option<(&'a str, Arc<[u8]>)>,
 ) -> Result<Attempt<'a>, Disputed<'a>> {
     let types = write.types();
     let identity = write.identity(Operation::Apply);
     let merged =
         merge(&types, Some(live), Some(config), write.of).unwrap_or(Value::Map(Vec::new()));
-    let owned = write.filter(fields_of(&types, config, write.of).1);
+    let mut owned = write.filter(fields_of(&types, config, write.of).1);
+    if let Some((field, fields)) = beside {
+        owned.push(Element::field(field), true, Set::encoded(fields));
+        owned.sort();
+    }
     let mut last = Set::default();
     let mut names_all_again = false;
     match entries::find(&mut entries, &identity) {

@@ -10,7 +10,7 @@ use super::value::{Map, Value};
 use crate::api::json::{JsonError, Kind, Scanner};
 
 /// A field with its value as it stands in the source.
-type Raw<'a> = (Cow<'a, str>, &'a str);
+pub(super) type Raw<'a> = (Cow<'a, str>, &'a str);
 
 /// Managers are read from the old object whatever the new one says, and so is what they stand in.
 const MANAGERS: &str = "managedFields";

@@ -162,11 +162,23 @@ pub(super) fn read_around<'a>(
     managed: &'a str,
     same: &[Cow<'a, str>],
 ) -> Result<Entries<'a>, String> {
+    match read_encoded(managed, same)? {
+        Some(entries) => Ok(entries),
+        None => read(Some(
+            &Value::parse(managed).map_err(|error| error.to_string())?,
+        )),
+    }
+}
+
+/// The same; None where entries may be put together, for which their sets have to be known.
+pub(super) fn read_encoded<'a>(
+    managed: &'a str,
+    same: &[Cow<'a, str>],
+) -> Result<Option<Entries<'a>>, String> {
     let failed = |error: JsonError| error.to_string();
     let items = items(managed).map_err(failed)?;
-    // Where entries may be put together, their sets have to be known.
     let Some(items) = items.filter(|items| items.len() < UPDATE_MANAGERS_MAX) else {
-        return read(Some(&Value::parse(managed).map_err(failed)?));
+        return Ok(None);
     };
     let mut entries = Vec::with_capacity(items.len() + 1);
     for (at, item) in items.into_iter().enumerate() {
@@ -186,7 +198,7 @@ pub(super) fn read_around<'a>(
         }
         entries.push(entry);
     }
-    Ok(entries)
+    Ok(Some(entries))
 }
 
 fn read_set_around<'a>(owned: &'a str, same: &[Cow<'a, str>]) -> Result<Set<'a>, String> {

@@ -4,9 +4,11 @@
 //! wire form FieldsV1. `types` tells how the compiled schema merges a value (atomic, set, map by keys, or deduced when there is no
 //! schema); `changed` reads two objects without what they share; `fields`, `compare`, `merge`, `remove` and `validate` are the walks over
 //! typed values; `entries` are an object's managers, and `peel` takes them off it unread; `remembered` knows the fields of
-//! specs that come again; `update` and `apply` put these together; `overlay` merges where nobody is to own anything.
+//! specs that come again; `update` and `apply` put these together, `again` without what is known already; `overlay` merges where nobody
+//! is to own anything.
 //! Mirrors sigs.k8s.io/structured-merge-diff and apimachinery's util/managedfields.
 
+mod again;
 mod apply;
 mod changed;
 mod compare;
@@ -28,6 +30,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use again::{AppliedBefore, apply_again};
 pub use apply::{Applied, ApplyError, Conflict, apply};
 pub use entries::Write;
 pub use overlay::overlay;
