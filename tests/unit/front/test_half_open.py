@@ -75,14 +75,23 @@ def resident_kib() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
 
+async def grown_kib(door: Door) -> int:
+    """Return how much memory three waves leave behind."""
+    before = resident_kib()
+    for _ in range(3):
+        await wave(door)
+    return resident_kib() - before
+
+
 async def test_nothing_is_left_of_clients_that_went_half_way(door: Door) -> None:
     async with application(door, answer):
         for _ in range(3):
             await wave(door)
-        before = resident_kib()
-        for _ in range(3):
-            await wave(door)
-        assert resident_kib() - before < GROWTH_KIB_MAX
+        # The allocator may need a few more for its own ends; something left of each connection would grow for ever.
+        growths = [await grown_kib(door)]
+        while growths[-1] >= GROWTH_KIB_MAX and len(growths) < 4:
+            growths.append(await grown_kib(door))
+        assert growths[-1] < GROWTH_KIB_MAX, growths
         stats = door.front.stats()
         assert (stats["connections_open"], stats["requests_active"]) == (0, 0)
         assert stats["handshakes_failed"] >= 6 * WAVE // len(BEGINNINGS)
