@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from access import RBAC, Access, As, with_access
 from api_exchange import Api, on_server, pod
+from test_custom_kinds import declared, widget
 
 Object = dict[str, Any]
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -84,6 +85,37 @@ async def test_a_spec_that_is_wrong_is_refused_each_time_and_a_head_that_is_wron
     generated = pod("x") | {"metadata": {"generateName": "g-"}}
     names = {(await api.made(f"{path}/pods", generated))["metadata"]["name"] for _ in range(ROUNDS)}
     assert len(names) == ROUNDS and all(name.startswith("g-") for name in names)
+
+
+@on_server
+async def test_an_object_without_a_whole_head_is_answered_alike_each_time(api: Api) -> None:
+    widgets, pods = await declared(api), "/api/v1/namespaces/d/pods"
+    spec = pod("")["spec"]
+    heads: list[Object] = [
+        {},
+        {"metadata": {}},
+        {"metadata": None},
+        {"kind": "Other"},
+        {"apiVersion": "v9"},
+        {"metadata": {"generateName": "g-"}},
+    ]
+    for head in heads:
+        for path, body in ((widgets, head | {"spec": {"image": "a"}}), (pods, head | {"spec": spec})):
+            answers = [await api.post(path, body) for _ in range(2 * ROUNDS)]
+            assert len({one.code for one in answers}) == 1
+            assert answers[0].code == 201 or len({one.body for one in answers}) == 1
+            assert answers[0].code in (201, 400, 422)
+
+
+@on_server
+async def test_unknown_fields_of_custom_kinds_are_told_of_or_refused_each_time(api: Api) -> None:
+    path = await declared(api)
+    for number, way in enumerate(("Ignore", "Ignore", "Warn", "Warn", "Warn", "Strict", "Ignore", "Warn", "Strict")):
+        answer = await api.post(path, widget(f"w{number}", speling=1), fieldValidation=way)
+        assert answer.code == (400 if way == "Strict" else 201), (way, answer.body)
+        assert answer.warnings == (['299 - "unknown field \\"spec.speling\\""'] if way == "Warn" else [])
+        if answer.code == 201:
+            assert answer.json["spec"] == {"image": "a", "replicas": 1, "note": "none"}
 
 
 async def settle(api: Api, path: str, name: str) -> None:
