@@ -269,6 +269,7 @@ class Room:
     displaced: list[tuple[str, str]]
     """(key, node) of each less important pod that waits for the node no longer."""
 
+@final
 class Scheduler:
     """Filters and scores over a snapshot of nodes and of the pods on them. Mirrors kube-scheduler on one thread, choice among equals included.
 
