@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::json::{JsonError, Kind, Scanner, write_text};
 
+/// Members as they stand, by name.
+type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
+
 /// An object in parts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parts<'a> {
@@ -12,7 +15,7 @@ pub struct Parts<'a> {
     /// `metadata.managedFields`, empty when there are none.
     pub managers: &'a str,
     /// Every other member, in its order.
-    pub members: Vec<(Cow<'a, str>, &'a str)>,
+    pub members: Members<'a>,
 }
 
 /// Take an object apart. None for what is no object, has no `metadata` that is one, or names a member twice. Members are not looked into:
@@ -78,7 +81,7 @@ fn begin(out: &mut Vec<u8>, name: &str) {
 }
 
 /// The members of an object as they stand, None for any other value.
-fn members(source: &str) -> Result<Option<Vec<(Cow<'_, str>, &str)>>, JsonError> {
+fn members(source: &str) -> Result<Option<Members<'_>>, JsonError> {
     let mut scanner = Scanner::new(source);
     if scanner.kind()? != Kind::Object {
         return Ok(None);

@@ -240,7 +240,8 @@ impl Engine {
 
     fn schedule_one(&mut self, pod: Pod, seed: u64) -> Decision {
         let (key, uid) = (pod.key(), pod.uid.clone());
-        let result = self.place(pod, seed).map_err(|(pod, failure)| {
+        let result = self.place(pod, seed).map_err(|refused| {
+            let (pod, failure) = *refused;
             let (profile, id) = self.prepare(&pod);
             self.refuse(pod, profile, id, failure, None)
         });
@@ -248,7 +249,7 @@ impl Engine {
     }
 
     /// Assume the pod on its best node and return that, or return the pod and why there is none.
-    pub(super) fn place(&mut self, mut pod: Pod, seed: u64) -> Result<String, (Pod, Failure)> {
+    pub(super) fn place(&mut self, mut pod: Pod, seed: u64) -> Result<String, Box<(Pod, Failure)>> {
         if pod.nominated_node_name.is_empty() {
             let nomination = self.snapshot.nomination(&pod.key());
             pod.nominated_node_name = nomination.unwrap_or("").to_string();
@@ -260,7 +261,7 @@ impl Engine {
                 self.snapshot.assume(Arc::new(pod), rank);
                 Ok(node)
             }
-            Outcome::Unschedulable(failure) => Err((pod, failure)),
+            Outcome::Unschedulable(failure) => Err(Box::new((pod, failure))),
         }
     }
 

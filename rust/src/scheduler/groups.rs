@@ -75,11 +75,10 @@ impl Engine {
     /// Decide a pod that is one of a group: as `schedule`, but nobody is made to leave for it alone.
     pub fn schedule_member(&mut self, pod: Pod, seed: u64) -> Decision {
         let (key, uid) = (pod.key(), pod.uid.clone());
-        let refusal = |(_, failure): (Pod, super::cycle::Failure)| Refusal {
-            diagnosis: failure.diagnosis,
+        let result = self.place(pod, seed).map_err(|refused| Refusal {
+            diagnosis: refused.1.diagnosis,
             ..Refusal::default()
-        };
-        let result = self.place(pod, seed).map_err(refusal);
+        });
         Decision { key, uid, result }
     }
 
